@@ -1,0 +1,49 @@
+"""What a learning algorithm is."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+from eqcrl.types import Batch, EnvSpec, Key, Metrics
+
+AgentState = Any
+"""Everything that the agent learns, optimizer included: a pytree of arrays."""
+
+
+class AbstractAgent(eqx.Module):
+    """A goal-conditioned learner. Its fields are hyper-parameters; what it learns lives in an `AgentState`.
+
+    Fields that hold other parts (architectures, energy, loss, ...) are filled by name from the configuration.
+    """
+
+    @abc.abstractmethod
+    def init(self, spec: EnvSpec, *, key: Key) -> AgentState:
+        """Fresh networks and optimizers."""
+
+    @abc.abstractmethod
+    def act(
+        self, state: AgentState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"],
+        *, key: Key,
+    ) -> Float[Array, "batch action"]:
+        """Sampled actions in [-1, 1], for exploring."""
+
+    @abc.abstractmethod
+    def act_deterministic(
+        self, state: AgentState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"]
+    ) -> Float[Array, "batch action"]:
+        """The mode of the policy in [-1, 1], for evaluation."""
+
+    @abc.abstractmethod
+    def update(self, state: AgentState, batch: Batch, *, key: Key) -> tuple[AgentState, Metrics]:
+        """One gradient step, and scalars to log."""
+
+    @abc.abstractmethod
+    def parameter_counts(self, state: AgentState) -> dict[str, int]:
+        """Learned parameters per network, for display; `state` may hold shapes only."""
+
+    @abc.abstractmethod
+    def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
+        """Estimate of the floats that one update needs beside the state: gradients and saved activations."""
+

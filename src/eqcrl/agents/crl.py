@@ -1,0 +1,163 @@
+"""Contrastive reinforcement learning: a critic that classifies futures, an actor that climbs it."""
+
+from typing import Annotated, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from eqcrl.actor_goals import AbstractActorGoals
+from eqcrl.agents.base import AbstractAgent
+from eqcrl.energies import AbstractEnergy
+from eqcrl.losses import AbstractLoss, categorical_accuracy, logsumexp_penalty
+from eqcrl.nn.actor import TanhGaussianActor, sample
+from eqcrl.nn.base import AbstractArch
+from eqcrl.nn.encoders import Critic
+from eqcrl.settings import Meta
+from eqcrl.types import Batch, EnvSpec, Key, Metrics
+
+
+class CRLState(eqx.Module):
+    """Networks, entropy coefficient and the three Adam states."""
+
+    actor: TanhGaussianActor
+    critic: Critic
+    log_alpha: Float[Array, ""]
+    actor_optimizer: optax.OptState
+    critic_optimizer: optax.OptState
+    alpha_optimizer: optax.OptState
+
+
+def _rate(text: str) -> Any:
+    return Annotated[float, Meta(gt=0.0, description=f"Adam step size of the {text}")]
+
+
+class CRL(AbstractAgent):
+    """Contrastive RL with a maximum-entropy actor.
+
+    critic: loss(logits) + penalty * logsumexp_penalty(logits), logits_ij = energy(phi(s_i, a_i), psi(g_j))
+    actor:  mean(alpha log pi(a|s, g) - energy(phi(s, a), psi(g))), a ~ pi(.|s, g)
+    alpha:  mean(alpha (-log pi(a|s, g) - target)), target = -target_entropy_scale * action_size
+    The actor steps first, against the critic of before, then the critic, on the same batch.
+    Source: Wang et al. 2025 (arXiv 2503.14858), section 2; Eysenbach et al. 2022 (arXiv 2206.07568).
+    """
+
+    actor_arch: AbstractArch
+    critic_arch: AbstractArch
+    energy: AbstractEnergy
+    loss: AbstractLoss
+    actor_goals: AbstractActorGoals
+    representation_size: Annotated[int, Meta(ge=1, description="dimension of phi and psi")] = eqx.field(
+        default=64, static=True
+    )
+    logsumexp_penalty: Annotated[float, Meta(ge=0.0, description="weight of the logsumexp penalty")] = 0.1
+    target_entropy_scale: Annotated[
+        float, Meta(description="target entropy per action dimension, negated", extra={"unit": "nats"})
+    ] = 0.5
+    actor_rate: _rate("actor") = 3e-4
+    critic_rate: _rate("critic") = 3e-4
+    alpha_rate: _rate("entropy coefficient") = 3e-4
+
+    def init(self, spec: EnvSpec, *, key: Key) -> CRLState:
+        """Fresh networks; log alpha starts at 0."""
+        actor_key, critic_key = jax.random.split(key)
+        actor = TanhGaussianActor(self.actor_arch, spec, key=actor_key)
+        critic = Critic(self.critic_arch, spec, self.representation_size, key=critic_key)
+        log_alpha = jnp.zeros(())
+        return CRLState(
+            actor, critic, log_alpha,
+            optax.adam(self.actor_rate).init(actor),
+            optax.adam(self.critic_rate).init(critic),
+            optax.adam(self.alpha_rate).init(log_alpha),
+        )
+
+    def act(
+        self, state: CRLState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"],
+        *, key: Key,
+    ) -> Float[Array, "batch action"]:
+        """Sampled actions."""
+        return sample(*state.actor(observation, goal), key=key)[0]
+
+    def act_deterministic(
+        self, state: CRLState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"]
+    ) -> Float[Array, "batch action"]:
+        """tanh(mean)."""
+        return jnp.tanh(state.actor(observation, goal)[0])
+
+    def critic_loss(self, critic: Critic, batch: Batch) -> tuple[Float[Array, ""], Float[Array, "batch batch"]]:
+        """The contrastive loss with its penalty, and the logits."""
+        phi = critic.phi(batch.observation, batch.action)
+        logits = self.energy.pairwise(phi, critic.psi(batch.goal))
+        return self.loss(logits) + self.logsumexp_penalty * logsumexp_penalty(logits), logits
+
+    def actor_loss(
+        self, actor: TanhGaussianActor, critic: Critic, log_alpha: Float[Array, ""], batch: Batch, *, key: Key
+    ) -> tuple[Float[Array, ""], Float[Array, "batch"]]:
+        """The maximum-entropy objective, negated, and the log-probabilities."""
+        goal = self.actor_goals(batch.goal)
+        action, log_prob = sample(*actor(batch.observation, goal), key=key)
+        value = self.energy(critic.phi(batch.observation, action), critic.psi(goal))
+        return jnp.mean(jnp.exp(log_alpha) * log_prob - value), log_prob
+
+    def update(self, state: CRLState, batch: Batch, *, key: Key) -> tuple[CRLState, Metrics]:
+        """Actor and alpha against the critic of before, then the critic; all on the same batch."""
+        (actor_loss, log_prob), actor_grad = jax.value_and_grad(self.actor_loss, has_aux=True)(
+            state.actor, state.critic, state.log_alpha, batch, key=key
+        )
+        actor, actor_optimizer = _step(self.actor_rate, actor_grad, state.actor_optimizer, state.actor)
+        target = -self.target_entropy_scale * batch.action.shape[-1]
+        alpha_grad = jax.grad(alpha_loss)(state.log_alpha, log_prob, target)
+        log_alpha, alpha_optimizer = _step(self.alpha_rate, alpha_grad, state.alpha_optimizer, state.log_alpha)
+        (critic_loss, logits), critic_grad = jax.value_and_grad(self.critic_loss, has_aux=True)(state.critic, batch)
+        critic, critic_optimizer = _step(self.critic_rate, critic_grad, state.critic_optimizer, state.critic)
+        metrics = {
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "entropy": -jnp.mean(log_prob),
+            "alpha": jnp.exp(log_alpha),
+            **logit_metrics(logits),
+        }
+        return CRLState(actor, critic, log_alpha, actor_optimizer, critic_optimizer, alpha_optimizer), metrics
+
+    def parameter_counts(self, state: CRLState) -> dict[str, int]:
+        """Actor, phi and psi."""
+        nets = {"actor": state.actor, "phi": state.critic.state_action, "psi": state.critic.goal}
+        return {name: sum(leaf.size for leaf in jax.tree.leaves(net)) for name, net in nets.items()}
+
+    def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
+        """Gradients of the larger of actor and critic, saved activations of both its nets, and the logits."""
+        shapes = jax.eval_shape(lambda: self.init(spec, key=jax.random.key(0)))
+        counts = self.parameter_counts(shapes)
+        gradients = counts["actor"] + counts["phi"] + counts["psi"]
+        actor_rows, critic_rows = self.actor_arch.saved_floats_per_row(), self.critic_arch.saved_floats_per_row()
+        saved = batch_size * max(actor_rows + critic_rows, 2 * critic_rows)
+        return gradients + saved + 4 * batch_size**2
+
+
+def alpha_loss(
+    log_alpha: Float[Array, ""], log_prob: Float[Array, "batch"], target: float
+) -> Float[Array, ""]:
+    """alpha * mean(-log pi - target): alpha rises while the entropy is below its target.
+
+    Source: Haarnoja et al. 2018 (arXiv 1812.05905), section 5.
+    """
+    return jnp.exp(log_alpha) * jnp.mean(-log_prob - target)
+
+
+def logit_metrics(logits: Float[Array, "batch batch"]) -> Metrics:
+    """Accuracy of the classifier, and the mean logit of positive and of negative pairs."""
+    batch = logits.shape[0]
+    positive = jnp.trace(logits)
+    negative = jnp.sum(logits) - positive
+    return {
+        "categorical_accuracy": categorical_accuracy(logits),
+        "logits_pos": positive / batch,
+        "logits_neg": negative / max(batch * (batch - 1), 1),
+    }
+
+
+def _step(rate: float, grad: Any, optimizer: optax.OptState, params: Any) -> tuple[Any, optax.OptState]:
+    updates, optimizer = optax.adam(rate).update(grad, optimizer)
+    return optax.apply_updates(params, updates), optimizer

@@ -1,0 +1,348 @@
+"""The configuration: one frozen tree; defaults < preset < TOML file < flags; it round-trips through TOML.
+
+Reading and checking it needs no JAX. Parameters of parts are checked where parts are loaded (`assemble`).
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import tomli_w
+
+from eqcrl import registry
+from eqcrl.errors import ConfigError
+from eqcrl.settings import Meta, Setting, coerce, make_setting, unknown_key
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A part chosen by name, with the parameters set for it."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+
+def _part(kind: str, text: str) -> Any:
+    return Annotated[Part, Meta(description=text, extra={"kind": kind})]
+
+
+def _optional_part(kind: str, text: str, inherits: str | None = None) -> Any:
+    return Annotated[Part | None, Meta(description=text, extra={"kind": kind, "inherits": inherits})]
+
+
+def _int(text: str, unit: str, ge: int = 1) -> Any:
+    return Annotated[int, Meta(ge=ge, description=text, extra={"unit": unit})]
+
+
+class Train(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is collected and how much is learned from it."""
+
+    total_env_steps: _int("steps to train for, summed over all environments", "env steps") = 400_000
+    num_envs: _int("environments that run side by side", "environments") = 256
+    unroll_length: _int("steps that each environment takes per epoch", "steps") = 40
+    updates_per_epoch: _int("gradient steps after each unroll", "gradient steps") = 200
+    batch_size: _int("state-action pairs, and as many goals, per gradient step", "pairs") = 256
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """The ring buffer of past transitions."""
+
+    capacity: _int("steps kept of each environment", "steps per environment") = 10_000
+    min_filled: _int("steps of each environment to collect before learning starts", "steps per environment") = 240
+
+
+class Eval(msgspec.Struct, frozen=True, kw_only=True):
+    """The evaluation in between."""
+
+    every: _int("epochs between evaluations", "epochs") = 4
+    num_envs: _int("episodes per evaluation, run side by side", "episodes") = 128
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What is saved to continue from."""
+
+    every: _int("evaluations between checkpoints (one is always written at the end)", "evaluations") = 5
+    keep: _int("newest complete checkpoints to keep", "checkpoints") = 2
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides what a run does.
+
+    `Config.load` merges preset, file and overrides; `to_toml` writes what `load` reads back unchanged.
+    """
+
+    seed: _int("seed of every random number of the run", "", ge=0) = 0
+    env: _part("env", "environment to train on") = Part("point-u-maze")
+    eval_env: _optional_part("env", "environment to evaluate on; by default the one that `env` names for it") = None
+    arch: _part("arch", "architecture of actor and critic, e.g. resnet-64") = Part("resnet")
+    actor_arch: _optional_part("arch", "architecture of the actor alone; by default `arch`", "arch") = None
+    critic_arch: _optional_part("arch", "architecture of both critic encoders; by default `arch`", "arch") = None
+    agent: _part("agent", "learning algorithm") = Part("crl")
+    energy: _part("energy", "energy between the two encoders' outputs") = Part("l2")
+    loss: _part("loss", "contrastive loss of the critic") = Part("infonce")
+    relabeller: _part("relabeller", "law of the future state that becomes the goal") = Part("geometric")
+    actor_goals: _part("actor-goals", "which goals the actor is trained on") = Part("future")
+    train: Train = Train()
+    replay: Replay = Replay()
+    eval: Eval = Eval()
+    checkpoint: Checkpoint = Checkpoint()
+
+    @staticmethod
+    def load(
+        preset: str = "quickstart",
+        file: str | Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        origin: str = "override",
+    ) -> "Config":
+        """Defaults < `preset` < TOML `file` < `overrides` (dotted keys, e.g. `{"train.batch_size": 512}`).
+
+        Raises: ConfigError for unknown keys (with the nearest known one and the file's line), values of the
+            wrong type or range, and combinations that cannot work; UnknownName for parts not installed.
+        """
+        merged = _Merged()
+        if file is not None:
+            text, tree = _read_toml(Path(file))
+            preset = tree.pop("preset", preset)
+        merged.add(_flatten(registry.load("preset", preset)), lambda key: f"preset {preset!r}")
+        if file is not None:
+            merged.add(_flatten(tree), lambda key: f"{file}{_line_of(text, key)}")
+        merged.add(dict(overrides or {}), lambda key: f"{origin} `{key}`")
+        config = merged.build()
+        config.validate()
+        return config
+
+    @staticmethod
+    def from_toml(text: str, origin: str) -> "Config":
+        """The configuration that `to_toml` wrote; `origin` names it in messages. Raises: ConfigError."""
+        merged = _Merged()
+        merged.add(_flatten(_parse_toml(text, origin)), lambda key: f"{origin}{_line_of(text, key)}")
+        return merged.build()
+
+    def to_toml(self) -> str:
+        """TOML text with every setting; `Config.from_toml` of it equals this configuration."""
+        return tomli_w.dumps(_nest(self))
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted keys and values: `arch` is the part's name, `arch.depth` its parameter; absent parts are left out."""
+        return _flatten(_nest(self))
+
+    def replace(self, **fields: Any) -> "Config":
+        """A copy with top-level fields exchanged."""
+        return msgspec.structs.replace(self, **fields)
+
+    def prefill_epochs(self) -> int:
+        """Unrolls collected before the first gradient step: ceil(min_filled / unroll_length)."""
+        return -(-self.replay.min_filled // self.train.unroll_length)
+
+    def env_steps_per_epoch(self) -> int:
+        """Environment steps of one unroll, over all environments."""
+        return self.train.num_envs * self.train.unroll_length
+
+    def num_epochs(self) -> int:
+        """Epochs with learning after the prefill, so that at least `total_env_steps` are taken."""
+        unrolls = -(-self.train.total_env_steps // self.env_steps_per_epoch())
+        return max(unrolls - self.prefill_epochs(), 1)
+
+    def validate(self) -> None:
+        """Refuse combinations that cannot work. Raises: ConfigError that names both settings and a mend."""
+        filled = self.prefill_epochs() * self.env_steps_per_epoch()
+        kept = self.replay.capacity * self.train.num_envs
+        if self.train.unroll_length > self.replay.capacity:
+            raise ConfigError(
+                f"train.unroll_length = {self.train.unroll_length} steps do not fit into "
+                f"replay.capacity = {self.replay.capacity}: one unroll would overwrite itself.",
+                mend="Raise replay.capacity or shorten train.unroll_length.",
+            )
+        if self.replay.min_filled > self.replay.capacity:
+            raise ConfigError(
+                f"replay.min_filled = {self.replay.min_filled} is more than replay.capacity = "
+                f"{self.replay.capacity}: learning would never start.",
+                mend="Lower replay.min_filled or raise replay.capacity.",
+            )
+        if self.train.batch_size > min(filled, kept):
+            raise ConfigError(
+                f"train.batch_size = {self.train.batch_size} is larger than the replay when learning starts: "
+                f"{self.train.num_envs} environments x {self.prefill_epochs() * self.train.unroll_length} steps = "
+                f"{min(filled, kept)} transitions.",
+                mend="Lower train.batch_size, or raise replay.min_filled or train.num_envs.",
+            )
+        if self.train.total_env_steps < filled + self.env_steps_per_epoch():
+            raise ConfigError(
+                f"train.total_env_steps = {self.train.total_env_steps} ends before the first gradient step: "
+                f"filling the replay takes {filled} steps and one epoch {self.env_steps_per_epoch()}.",
+                mend=f"Ask for at least {filled + self.env_steps_per_epoch()}, "
+                "or lower replay.min_filled or train.num_envs.",
+            )
+
+
+def _extra(annotation: Any) -> dict[str, Any]:
+    return next((m.extra for m in annotation.__metadata__ if isinstance(m, msgspec.Meta) and m.extra), {})
+
+
+def _sections() -> dict[str, type[msgspec.Struct]]:
+    return {
+        f.name: f.type for f in msgspec.structs.fields(Config)
+        if isinstance(f.type, type) and issubclass(f.type, msgspec.Struct)
+    }
+
+
+SECTIONS = _sections()
+# Field name -> kind of part, e.g. "actor_arch" -> "arch".
+PART_KINDS: dict[str, str] = {
+    f.name: _extra(f.type)["kind"] for f in msgspec.structs.fields(Config)
+    if f.name not in SECTIONS and "kind" in _extra(f.type)
+}
+INHERITS: dict[str, str] = {
+    f.name: _extra(f.type)["inherits"] for f in msgspec.structs.fields(Config)
+    if f.name in PART_KINDS and _extra(f.type).get("inherits")
+}
+OPTIONAL_PARTS = tuple(f.name for f in msgspec.structs.fields(Config) if f.name in PART_KINDS and f.default is None)
+
+
+def static_settings() -> dict[str, Setting]:
+    """Every setting of the tree but the parameters of parts, by dotted key, in order."""
+    found: dict[str, Setting] = {}
+    for field in msgspec.structs.fields(Config):
+        if field.name in SECTIONS:
+            for inner in msgspec.structs.fields(SECTIONS[field.name]):
+                key = f"{field.name}.{inner.name}"
+                found[key] = make_setting(key, inner.type, inner.default)
+        elif field.name in PART_KINDS:
+            text = next(m.description for m in field.type.__metadata__ if m.description)
+            default = field.default.name if field.default is not None else None
+            found[field.name] = Setting(field.name, str, default, text, None)
+        else:
+            found[field.name] = make_setting(field.name, field.type, field.default)
+    return found
+
+
+class _Merged:
+    """Layers of dotted keys, the last one wins; remembers where each value came from."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+
+    def add(self, layer: Mapping[str, Any], origin_of: Any) -> None:
+        known = static_settings()
+        # Names first: naming another part drops the parameters that lower layers set for the old one.
+        for key in sorted(layer, key=lambda k: k not in PART_KINDS):
+            value, origin = layer[key], origin_of(key)
+            head, _, rest = key.partition(".")
+            if key in PART_KINDS:
+                self._name_part(key, value, origin)
+            elif head in PART_KINDS and rest:
+                self.values[key], self.origins[key] = value, origin
+            elif key in known:
+                self.values[key] = coerce(value, known[key], key=key, origin=origin)
+                self.origins[key] = origin
+            else:
+                raise unknown_key(key, [*known, *(f"{p}.name" for p in PART_KINDS)], origin=origin)
+
+    def _name_part(self, key: str, value: Any, origin: str) -> None:
+        if not isinstance(value, str) or not value:
+            raise ConfigError(f"{origin}: `{key} = {value!r}` is not the name of a part.",
+                              mend=f"`eqcrl list {PART_KINDS[key]}` shows the names.")
+        reference = registry.resolve(PART_KINDS[key], value)
+        name = reference.entry.qualified() if "/" in value else reference.entry.name
+        if self.values.get(key) != name:
+            for stale in [k for k in self.values if k.startswith(f"{key}.")]:
+                del self.values[stale]
+        self.values[key], self.origins[key] = name, origin
+        for param, number in reference.params.items():
+            self.values[f"{key}.{param}"], self.origins[f"{key}.{param}"] = number, origin
+
+    def _part_of(self, field: str, default: Part | None) -> Part | None:
+        params = {k.partition(".")[2]: v for k, v in self.values.items() if k.startswith(f"{field}.")}
+        name = self.values.get(field, default.name if default else None)
+        parent = INHERITS.get(field)
+        if parent and (name is not None or params):
+            inherited = self._part_of(parent, getattr(Config(), parent))
+            assert inherited is not None
+            name = name or inherited.name
+            params = (inherited.params if inherited.name == name else {}) | params
+        if name is None:
+            if params:
+                key = f"{field}.{next(iter(params))}"
+                raise ConfigError(f"{self.origins[key]}: `{key}` is set, but `{field}` names no part.",
+                                  mend=f"Set `{field}` too; `eqcrl list {PART_KINDS[field]}` shows the names.")
+            return None
+        return Part(name, params)
+
+    def build(self) -> Config:
+        fields: dict[str, Any] = {}
+        for field in msgspec.structs.fields(Config):
+            if field.name in SECTIONS:
+                inner = {f.name: self.values[f"{field.name}.{f.name}"]
+                         for f in msgspec.structs.fields(SECTIONS[field.name])
+                         if f"{field.name}.{f.name}" in self.values}
+                fields[field.name] = SECTIONS[field.name](**inner)
+            elif field.name in PART_KINDS:
+                fields[field.name] = self._part_of(field.name, field.default)
+            elif field.name in self.values:
+                fields[field.name] = self.values[field.name]
+        return Config(**fields)
+
+
+def _nest(config: Config) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Config):
+        value = getattr(config, field.name)
+        if isinstance(value, Part):
+            tree[field.name] = {"name": value.name, **{k: v for k, v in value.params.items() if v is not None}}
+        elif isinstance(value, msgspec.Struct):
+            tree[field.name] = msgspec.structs.asdict(value)
+        elif value is not None:
+            tree[field.name] = value
+    return tree
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys; a part's own `name` becomes the value of the part's key."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{dotted}.")
+        elif key == "name" and prefix[:-1] in PART_KINDS:
+            flat[prefix[:-1]] = value
+        else:
+            flat[dotted] = value
+    return flat
+
+
+def _parse_toml(text: str, origin: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{origin} is not valid TOML: {error}.", mend="Correct that line.") from None
+
+
+def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"The configuration file {path} cannot be read: {reason}.",
+                          mend="Give the path of a TOML file.") from None
+    return text, _parse_toml(text, str(path))
+
+
+def _line_of(text: str, dotted: str) -> str:
+    """`:12` for the line on which a dotted key is set, as far as a plain scan can tell; else nothing."""
+    wanted = (dotted, f"{dotted}.name")
+    table = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if line.startswith("[") and line.endswith("]"):
+            table = line.strip("[] ").replace('"', "") + "."
+        elif "=" in line and table + line.split("=")[0].strip().replace('"', "") in wanted:
+            return f":{number}"
+    return ""
+
+
+def difference(one: Config, other: Config, ignore: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys on which two configurations differ, with both values."""
+    a, b = one.flat(), other.flat()
+    return {k: (a.get(k), b.get(k)) for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k) and k not in ignore}

@@ -1,0 +1,129 @@
+"""Maze layouts as text grids: built-in ones, files of the user's, and what can be derived from a grid.
+
+Legend: `#` wall, `R` start, `G` goal of the evaluation, `.` free. Row i, column j of the text is the cell
+centred on (i s, j s) for cell size s, as in the paper's mazes.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from eqcrl.errors import ConfigError, did_you_mean
+
+# The evaluation layouts of the paper's released code (arXiv 2503.14858): goals lie far from the start.
+# It has none for "hardest": here the goals are the cells at least 12 steps along the shortest path from R.
+LAYOUTS: dict[str, str] = {
+    "u": "#####/#R..#/###.#/#GGG#/#####",
+    "big": "########/#R.##GG#/#..#..G#/##...###/#..#...#/#.#G.#G#/#.GG#GG#/########",
+    "hardest": (
+        "############/#R...#...GG#/#.##.#.#G#G#/#......#.GG#/#.####...#G#/"
+        "#..#G#...GG#/##.#G#.#G###/#..#GG.#GGG#/############"
+    ),
+}
+SYMBOLS = "#RG."
+MAX_CELLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Maze:
+    """A validated layout: one start, at least one goal, every goal connected to the start."""
+
+    name: str
+    rows: tuple[str, ...]
+
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.rows), len(self.rows[0])
+
+    def walls(self) -> Bool[np.ndarray, "rows columns"]:
+        """True where a wall stands."""
+        return np.array([[c == "#" for c in row] for row in self.rows])
+
+    def cells(self, symbols: str) -> Int[np.ndarray, "cells 2"]:
+        """Row and column of every cell with one of these symbols, in reading order."""
+        found = [(i, j) for i, row in enumerate(self.rows) for j, c in enumerate(row) if c in symbols]
+        return np.array(found, dtype=np.int32).reshape(-1, 2)
+
+    def steps_from_start(self) -> Int[np.ndarray, "rows columns"]:
+        """Length of the shortest path from R in cells; -1 for walls and what R cannot reach."""
+        start = tuple(int(x) for x in self.cells("R")[0])
+        return _flood(self.walls(), start)
+
+    def reachable_cells(self) -> Int[np.ndarray, "cells 2"]:
+        """Every cell connected to the start, the start included."""
+        return np.argwhere(self.steps_from_start() >= 0).astype(np.int32)
+
+    def wall_boxes(self, cell_size: float) -> Float[np.ndarray, "walls 4"]:
+        """Upper left and lower right corner of every wall cell, in the units of `cell_size`."""
+        centers = self.cells("#").astype(float) * cell_size
+        half = cell_size / 2
+        return np.concatenate([centers - half, centers + half], axis=1)
+
+
+def _flood(walls: Bool[np.ndarray, "rows columns"], start: tuple[int, int]) -> Int[np.ndarray, "rows columns"]:
+    steps = np.full(walls.shape, -1, dtype=np.int32)
+    steps[start] = 0
+    queue = deque([start])
+    while queue:
+        i, j = queue.popleft()
+        for cell in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+            if not walls[cell] and steps[cell] < 0:
+                steps[cell] = steps[i, j] + 1
+                queue.append(cell)
+    return steps
+
+
+def parse_maze(text: str, name: str) -> Maze:
+    """A maze from its text, rows on lines of their own or separated by `/`.
+
+    Raises: ConfigError for an unknown symbol, ragged rows, a gap in the outer wall, no start or several, no
+        goal, a goal that the start does not reach, or more than a million cells.
+    """
+    rows = tuple(r.strip() for r in text.replace("/", "\n").splitlines() if r.strip())
+    legend = "Legend: # wall, R start, G evaluation goal, . free."
+    if not rows:
+        raise ConfigError(f"The layout {name} is empty.", mend=legend)
+    if sum(map(len, rows)) > MAX_CELLS:
+        raise ConfigError(f"The layout {name} has more than {MAX_CELLS} cells.", mend="Use a smaller grid.")
+    for i, row in enumerate(rows, start=1):
+        for j, symbol in enumerate(row, start=1):
+            if symbol not in SYMBOLS:
+                raise ConfigError(f"The layout {name} has {symbol!r} in row {i}, column {j}.", mend=legend)
+        if len(row) != len(rows[0]):
+            raise ConfigError(f"The layout {name} is ragged: row {i} has {len(row)} cells, row 1 has {len(rows[0])}.",
+                              mend="Give every row the same length.")
+    border = rows[0] + rows[-1] + "".join(row[0] + row[-1] for row in rows)
+    if set(border) != {"#"}:
+        raise ConfigError(f"The layout {name} is open at its border.", mend="Close it with # on all four sides.")
+    maze = Maze(name, rows)
+    starts, goals = maze.cells("R"), maze.cells("G")
+    if len(starts) != 1:
+        raise ConfigError(f"The layout {name} has {len(starts)} start cells.", mend="Mark exactly one cell with R.")
+    if len(goals) == 0:
+        raise ConfigError(f"The layout {name} has no goal.", mend="Mark at least one cell with G.")
+    steps = maze.steps_from_start()
+    lost = [(int(i) + 1, int(j) + 1) for i, j in goals if steps[i, j] < 0]
+    if lost:
+        raise ConfigError(f"The layout {name} has a goal that its start cannot reach: row {lost[0][0]}, "
+                          f"column {lost[0][1]}.", mend="Open a way between R and every G.")
+    return maze
+
+
+def find_maze(layout: str) -> Maze:
+    """The built-in layout of that name, or the one in the text file at that path.
+
+    Raises: ConfigError for a name that is neither (with the nearest), an unreadable file, an invalid layout.
+    """
+    if layout in LAYOUTS:
+        return parse_maze(LAYOUTS[layout], layout)
+    path = Path(layout).expanduser()
+    if path.is_file():
+        try:
+            return parse_maze(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The layout file {path} cannot be read: {error}.", mend="Give a text file.") from None
+    raise ConfigError(f"There is no layout {layout!r}: neither a built-in one nor a file.",
+                      mend=did_you_mean(layout, LAYOUTS))

@@ -1,0 +1,85 @@
+"""Many copies of one environment: batched, cut at the time limit, reset on their own."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from eqcrl.envs.base import AbstractEnv, State
+from eqcrl.types import Key
+
+
+class BatchState(eqx.Module):
+    """The state of all copies."""
+
+    physics: State
+    desired_goal: Float[Array, "envs goal"]
+    elapsed: Int[Array, "envs"]
+    """Steps taken in the current episode."""
+    episode: Int[Array, "envs"]
+    """Episodes finished so far by this copy."""
+    first: tuple[Any, Float[Array, "envs goal"]] | None
+    """Start and goal of the first episode, kept only where every episode repeats them."""
+
+
+class StepResult(eqx.Module):
+    """What a step led to, taken before any reset."""
+
+    next_achieved_goal: Float[Array, "envs goal"]
+    terminated: Bool[Array, "envs"]
+    truncated: Bool[Array, "envs"]
+
+
+class BatchedEnv(eqx.Module):
+    """`num_envs` copies with time limit and auto-reset.
+
+    `terminated` (the environment ended the episode) and `truncated` (time ran out and it did not) are kept
+    apart; either starts a new episode. `fresh_resets` draws a new start and goal for each, else every copy
+    repeats its first ones for the whole run, as the paper's released code does.
+    """
+
+    env: AbstractEnv
+    num_envs: int = eqx.field(static=True)
+    fresh_resets: bool = eqx.field(static=True, default=True)
+
+    def reset(self, key: Key) -> BatchState:
+        """All copies at the start of their first episode."""
+        physics, goal = jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+        zeros = jnp.zeros(self.num_envs, jnp.int32)
+        # A copy, because a buffer that is donated may stand in the state only once.
+        first = None if self.fresh_resets else jax.tree.map(jnp.copy, (physics, goal))
+        return BatchState(physics, goal, zeros, zeros.copy(), first)
+
+    def observation(self, state: BatchState) -> Float[Array, "envs observation"]:
+        """What the agent sees of each copy."""
+        return jax.vmap(self.env.observation)(state.physics)
+
+    def step(
+        self, state: BatchState, action: Float[Array, "envs action"], key: Key
+    ) -> tuple[BatchState, StepResult]:
+        """One control step of all copies; copies whose episode ended stand at a start afterwards."""
+        step_key, reset_key = jax.random.split(key)
+        physics = jax.vmap(self.env.step)(state.physics, action, jax.random.split(step_key, self.num_envs))
+        achieved = jax.vmap(self.env.achieved_goal)(physics)
+        terminated = jax.vmap(self.env.terminated)(physics)
+        elapsed = state.elapsed + 1
+        truncated = (elapsed >= self.env.episode_length) & ~terminated
+        done = terminated | truncated
+        if state.first is None:
+            fresh = jax.vmap(self.env.reset)(jax.random.split(reset_key, self.num_envs))
+        else:
+            fresh = state.first
+        physics, goal = select(done, fresh, (physics, state.desired_goal))
+        after = BatchState(physics, goal, jnp.where(done, 0, elapsed), state.episode + done, state.first)
+        return after, StepResult(achieved, terminated, truncated)
+
+
+def select(which: Bool[Array, "envs"], yes: Any, no: Any) -> Any:
+    """Leaf by leaf, the rows of `yes` where `which`, else those of `no`; leaves have a leading axis of envs."""
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(which.reshape(which.shape + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, yes, no)

@@ -1,0 +1,76 @@
+"""The paper's algorithm: collect, store, then learn from relabelled pairs. Pure; jitted by the trainer."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from eqcrl import replay as rb
+from eqcrl.agents.base import AbstractAgent, AgentState
+from eqcrl.envs.base import spec_of
+from eqcrl.envs.wrap import BatchedEnv, BatchState
+from eqcrl.relabel import AbstractRelabeller
+from eqcrl.rollout import rollout
+from eqcrl.types import Key, Metrics
+
+
+class Algorithm(eqx.Module):
+    """The parts and sizes that define training; nothing in it changes while training."""
+
+    env: BatchedEnv
+    agent: AbstractAgent
+    relabeller: AbstractRelabeller
+    capacity: int = eqx.field(static=True)
+    unroll_length: int = eqx.field(static=True)
+    updates: int = eqx.field(static=True)
+    batch_size: int = eqx.field(static=True)
+
+
+class TrainState(eqx.Module):
+    """Everything that training needs to continue: one pytree of arrays."""
+
+    agent: AgentState
+    replay: rb.Replay
+    env: BatchState
+    key: Key
+    unrolls: Int[Array, ""]
+    """Unrolls collected so far, those of the prefill included."""
+
+
+def init(algorithm: Algorithm, *, key: Key) -> TrainState:
+    """Fresh networks, an empty replay, every environment at a start."""
+    agent_key, env_key, key = jax.random.split(key, 3)
+    spec = spec_of(algorithm.env.env)
+    return TrainState(
+        algorithm.agent.init(spec, key=agent_key),
+        rb.empty(spec, algorithm.capacity, algorithm.env.num_envs),
+        algorithm.env.reset(env_key),
+        key,
+        jnp.zeros((), jnp.int32),
+    )
+
+
+def collect(algorithm: Algorithm, state: TrainState) -> TrainState:
+    """One unroll into the replay, without learning."""
+    key, rollout_key = jax.random.split(state.key)
+    env, steps = rollout(
+        algorithm.env, algorithm.agent, state.agent, state.env, algorithm.unroll_length, key=rollout_key
+    )
+    return TrainState(state.agent, rb.insert(state.replay, steps), env, key, state.unrolls + 1)
+
+
+def epoch(algorithm: Algorithm, state: TrainState) -> tuple[TrainState, Metrics]:
+    """One unroll, then `updates` gradient steps on fresh batches; metrics are means over those steps."""
+    state = collect(algorithm, state)
+    key, updates_key = jax.random.split(state.key)
+
+    def update(agent: AgentState, key: Key) -> tuple[AgentState, Metrics]:
+        sample_key, update_key = jax.random.split(key)
+        batch = rb.sample(state.replay, algorithm.relabeller, algorithm.batch_size, key=sample_key)
+        return algorithm.agent.update(agent, batch, key=update_key)
+
+    agent, metrics = jax.lax.scan(update, state.agent, jax.random.split(updates_key, algorithm.updates))
+    means: Any = jax.tree.map(jnp.mean, metrics)
+    return TrainState(agent, state.replay, state.env, key, state.unrolls), means

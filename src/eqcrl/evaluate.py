@@ -1,0 +1,79 @@
+"""Evaluation: whole episodes from fresh starts to fresh goals, scored until the first termination. Pure."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from eqcrl.agents.base import AbstractAgent, AgentState
+from eqcrl.envs.base import AbstractEnv, State
+from eqcrl.envs.wrap import select
+from eqcrl.types import Key, Metrics
+
+
+class Episodes(eqx.Module):
+    """What happened, step by step; row t of `achieved_goal` is the state after t steps, frozen at termination."""
+
+    achieved_goal: Float[Array, "time+1 episodes goal"]
+    desired_goal: Float[Array, "episodes goal"]
+    at_goal: Bool[Array, "time episodes"]
+    """Within the success radius after this step, no termination before."""
+    alive: Bool[Array, "time episodes"]
+    """The step was taken: no termination before."""
+    distance: Float[Array, "time episodes"]
+    """Distance to the desired goal after the step."""
+
+    def success(self) -> Bool[Array, "episodes"]:
+        """Episodes that were at the goal at least once."""
+        return jnp.any(self.at_goal, axis=0)
+
+
+def run_episodes(
+    env: AbstractEnv, agent: AbstractAgent, agent_state: AgentState, num_episodes: int, *, key: Key,
+    deterministic: bool = True,
+) -> Episodes:
+    """`num_episodes` episodes of `env.episode_length` steps, side by side, without reset."""
+    reset_key, steps_key = jax.random.split(key)
+    physics, goal = jax.vmap(env.reset)(jax.random.split(reset_key, num_episodes))
+    ended = jax.vmap(env.terminated)(physics)
+
+    def one_step(
+        carry: tuple[State, Bool[Array, "episodes"]], key: Key
+    ) -> tuple[tuple[State, Bool[Array, "episodes"]], tuple[Array, Array, Array, Array]]:
+        physics, ended = carry
+        act_key, step_key = jax.random.split(key)
+        observation = jax.vmap(env.observation)(physics)
+        if deterministic:
+            action = agent.act_deterministic(agent_state, observation, goal)
+        else:
+            action = agent.act(agent_state, observation, goal, key=act_key)
+        stepped = jax.vmap(env.step)(physics, action, jax.random.split(step_key, num_episodes))
+        physics = select(ended, physics, stepped)
+        achieved = jax.vmap(env.achieved_goal)(physics)
+        distance = jax.vmap(env.goal_distance)(achieved, goal)
+        at_goal = (distance < env.success_radius) & ~ended
+        return (physics, ended | jax.vmap(env.terminated)(physics)), (achieved, at_goal, ~ended, distance)
+
+    start = jax.vmap(env.achieved_goal)(physics)
+    _, (achieved, at_goal, alive, distance) = jax.lax.scan(
+        one_step, (physics, ended), jax.random.split(steps_key, env.episode_length)
+    )
+    return Episodes(jnp.concatenate([start[None], achieved]), goal, at_goal, alive, distance)
+
+
+def score(episodes: Episodes) -> Metrics:
+    """Means over episodes of the paper's measures (section 4).
+
+    time_at_goal: steps within the success radius before the first termination, in steps per episode.
+    success_any, success_end: share of episodes at the goal at least once, and after their last step.
+    distance_end: distance to the goal after the last step, in the goal's unit. episode_length: steps taken.
+    """
+    length = jnp.sum(episodes.alive, axis=0)
+    end = jnp.maximum(length - 1, 0)[None]
+    return {
+        "time_at_goal": jnp.mean(jnp.sum(episodes.at_goal, axis=0).astype(float)),
+        "success_any": jnp.mean(episodes.success().astype(float)),
+        "success_end": jnp.mean(jnp.take_along_axis(episodes.at_goal, end, axis=0).astype(float)),
+        "distance_end": jnp.mean(jnp.take_along_axis(episodes.distance, end, axis=0)),
+        "episode_length": jnp.mean(length.astype(float)),
+    }

@@ -1,0 +1,68 @@
+"""Blocks: what a deep network repeats."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from eqcrl.nn.base import AbstractBlock
+from eqcrl.nn.layers import Dense, init_weight, layer_norm
+from eqcrl.types import Key
+
+
+class DenseNormSwish(AbstractBlock):
+    """Four times Dense -> LayerNorm -> Swish: the residual branch of the paper's network.
+
+    h_0 = x, h_k = swish(LN(h_{k-1} W_k + b_k)) for k = 1..4, returns h_4. The identity is added around it.
+    Source: Wang et al. 2025 (arXiv 2503.14858), section 3. The four layers share one leaf per parameter,
+    because many small leaves cost one kernel launch each in the optimizer.
+    """
+
+    dense_layers: ClassVar[int] = 4
+
+    weight: Float[Array, "layers width width"]
+    bias: Float[Array, "layers width"]
+    scale: Float[Array, "layers width"]
+    shift: Float[Array, "layers width"]
+
+    def __init__(self, width: int, *, key: Key):
+        keys = jax.random.split(key, self.dense_layers)
+        self.weight = jax.vmap(lambda k: init_weight(k, width, width))(keys)
+        self.bias = jnp.zeros((self.dense_layers, width))
+        self.scale = jnp.ones((self.dense_layers, width))
+        self.shift = jnp.zeros((self.dense_layers, width))
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """The branch alone, without the identity."""
+        for layer in range(self.dense_layers):
+            z = x @ self.weight[layer] + self.bias[layer]
+            x = jax.nn.swish(layer_norm(z, self.scale[layer], self.shift[layer]))
+        return x
+
+
+class DenseSwish(AbstractBlock):
+    """swish(x W + b): the layer of a plain multilayer perceptron."""
+
+    dense_layers: ClassVar[int] = 1
+
+    dense: Dense
+
+    def __init__(self, width: int, *, key: Key):
+        self.dense = Dense(width, width, key=key)
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """One layer."""
+        return jax.nn.swish(self.dense(x))
+
+
+class Residual(AbstractBlock):
+    """x + f(x) around another block."""
+
+    dense_layers: ClassVar[int] = 0  # those of `branch`, which a class variable cannot say
+
+    branch: AbstractBlock
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """The identity plus the branch."""
+        return x + self.branch(x)

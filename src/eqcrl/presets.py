@@ -1,0 +1,41 @@
+"""Named starting points for a configuration. Each is a plain tree of settings over the defaults."""
+
+from typing import Any
+
+# Two cores, a few minutes: a maze that plain CRL solves when its actor also sees goals it has not reached.
+QUICKSTART: dict[str, Any] = {
+    "env": {"name": "point-u-maze"},
+    "arch": {"name": "resnet", "depth": 8, "width": 64},
+    "agent": {"name": "crl"},
+    "relabeller": {"name": "geometric", "gamma": 0.99},
+    "actor_goals": {"name": "mixed", "fraction": 0.5},
+    "train": {
+        "total_env_steps": 400_000,
+        "num_envs": 256,
+        "unroll_length": 40,
+        "updates_per_epoch": 200,
+        "batch_size": 256,
+    },
+    "replay": {"capacity": 10_000, "min_filled": 240},
+    "eval": {"every": 4, "num_envs": 128},
+}
+
+# Wang et al. 2025 (arXiv 2503.14858), sections 3 and 4 and appendix: sizes, budgets and update ratio.
+PAPER: dict[str, Any] = {
+    "arch": {"name": "resnet", "depth": 4, "width": 256},
+    "agent": {"name": "crl"},
+    "energy": {"name": "l2"},
+    "loss": {"name": "infonce"},
+    "relabeller": {"name": "geometric", "gamma": 0.99},
+    "actor_goals": {"name": "future"},
+    "train": {
+        "total_env_steps": 100_000_000,
+        "num_envs": 512,
+        "unroll_length": 62,
+        "updates_per_epoch": 800,
+        "batch_size": 512,
+    },
+    "replay": {"capacity": 10_000, "min_filled": 1_000},
+    "eval": {"every": 63, "num_envs": 128},
+    "checkpoint": {"every": 1},
+}

@@ -1,0 +1,95 @@
+"""The replay: a ring over (time, environment) on the device, written in place, sampled without a search.
+
+For each transition the ring keeps the number of its episode, and for each environment a table from episode
+number to the time of its newest transition in the ring. The future at hand from time t is then a subtraction,
+last[episode[t]] - t, with no scan over time, no matrix over (time, time), and nothing to mend when the ring wraps.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from eqcrl.relabel import AbstractRelabeller
+from eqcrl.types import Batch, EnvSpec, Key, Transition
+
+
+class Replay(eqx.Module):
+    """The last `capacity` transitions of each environment; `inserted` counts the steps ever written."""
+
+    data: Transition
+    """Leaves of shape (capacity, envs, ...); time t lives in row t mod capacity."""
+    last: Int[Array, "capacity envs"]
+    """Row `episode mod capacity`: time of the newest transition of that episode."""
+    inserted: Int[Array, ""]
+
+    def capacity(self) -> int:
+        """Steps kept of each environment."""
+        return self.last.shape[0]
+
+    def num_envs(self) -> int:
+        """Environments that are recorded."""
+        return self.last.shape[1]
+
+    def size(self) -> Int[Array, ""]:
+        """Steps of each environment in the ring now."""
+        return jnp.minimum(self.inserted, self.capacity())
+
+
+def empty(spec: EnvSpec, capacity: int, num_envs: int) -> Replay:
+    """A replay that holds nothing yet."""
+    shape = (capacity, num_envs)
+    data = Transition(
+        jnp.zeros((*shape, spec.observation_size)),
+        jnp.zeros((*shape, spec.action_size)),
+        jnp.zeros((*shape, spec.goal_size)),
+        jnp.zeros(shape, jnp.int32),
+    )
+    return Replay(data, jnp.zeros(shape, jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def insert(replay: Replay, steps: Transition) -> Replay:
+    """Write an unroll, leaves (time, envs, ...), over the oldest rows; in place where `replay` is donated.
+
+    Raises: ValueError if the unroll is longer than the capacity.
+    """
+    length, num_envs = steps.episode.shape
+    if length > replay.capacity():
+        raise ValueError(f"an unroll of {length} steps does not fit into a replay of {replay.capacity()}")
+    time = replay.inserted + jnp.arange(length, dtype=jnp.int32)
+    rows = time % replay.capacity()
+    data = jax.tree.map(
+        lambda ring, new: ring.at[rows].set(new, unique_indices=True), replay.data, steps
+    )
+    # Episodes live in the ring at once have consecutive numbers, at most `capacity` of them, so each has a row of
+    # its own in the table; a number that comes back later has later times, hence the maximum.
+    table = (steps.episode % replay.capacity(), jnp.arange(num_envs)[None, :])
+    last = replay.last.at[table].max(jnp.broadcast_to(time[:, None], steps.episode.shape))
+    return Replay(data, last, replay.inserted + length)
+
+
+def horizon(replay: Replay, row: Int[Array, "batch"], env: Int[Array, "batch"]) -> Int[Array, "batch"]:
+    """Future states at hand from the transitions in these rows: those of its episode that are in the ring, >= 1."""
+    newest = replay.inserted - 1
+    time = newest - (newest - row) % replay.capacity()
+    episode = replay.data.episode[row, env]
+    return replay.last[episode % replay.capacity(), env] - time + 1
+
+
+def sample(replay: Replay, relabeller: AbstractRelabeller, batch_size: int, *, key: Key) -> Batch:
+    """Positive pairs: (s_t, a_t) uniform over the ring, and the goal achieved `offset` steps later.
+
+    The offset never leaves the episode nor crosses the write position: offset d reads `next_achieved_goal` of
+    time t + d - 1, and that transition is of the same episode and not older than t.
+    """
+    time_key, env_key, offset_key = jax.random.split(key, 3)
+    age = jax.random.randint(time_key, (batch_size,), 0, replay.size())
+    row = (replay.inserted - 1 - age) % replay.capacity()
+    env = jax.random.randint(env_key, (batch_size,), 0, replay.num_envs())
+    offset = relabeller.offsets(horizon(replay, row, env), key=offset_key)
+    future = (row + offset - 1) % replay.capacity()
+    return Batch(
+        replay.data.observation[row, env],
+        replay.data.action[row, env],
+        replay.data.next_achieved_goal[future, env],
+    )
