@@ -51,12 +51,20 @@ def check_params(field: str, part: Part, origins: Mapping[str, str] | None = Non
 
 
 def complete(config: Config, origins: Mapping[str, str] | None = None) -> Config:
-    """The same configuration with every parameter of every part written out, so that it stays what it was
-    when a default changes. Raises: ConfigError, PluginError."""
-    parts = {field: getattr(config, field) for field in PART_KINDS}
-    return config.replace(**{
-        field: Part(part.name, check_params(field, part, origins)) for field, part in parts.items() if part
-    })
+    """The same configuration with every parameter of every part written out, so that it stays what it was when a
+    default changes or a file moves. Raises: ConfigError, PluginError.
+    """
+    parts: dict[str, Part] = {}
+    for field in PART_KINDS:
+        part = getattr(config, field)
+        if part is not None:
+            params = check_params(field, part, origins)
+            if PART_KINDS[field] == "env":
+                # An environment may replace what it was given, such as the path of a layout by the layout.
+                env = build_env(Part(part.name, params), field)
+                params = {k: getattr(env, k, v) for k, v in params.items()}
+            parts[field] = Part(part.name, params)
+    return config.replace(**parts)
 
 
 def build_part(field: str, part: Part, slots: Mapping[str, Any] | None = None) -> Any:

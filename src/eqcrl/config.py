@@ -100,17 +100,32 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Raises: ConfigError for unknown keys (with the nearest known one and the file's line), values of the
             wrong type or range, and combinations that cannot work; UnknownName for parts not installed.
         """
-        merged = _Merged()
-        if file is not None:
-            text, tree = _read_toml(Path(file))
-            preset = tree.pop("preset", preset)
-        merged.add(_flatten(registry.load("preset", preset)), lambda key: f"preset {preset!r}")
-        if file is not None:
-            merged.add(_flatten(tree), lambda key: f"{file}{_line_of(text, key)}")
-        merged.add(dict(overrides or {}), lambda key: f"{origin} `{key}`")
-        config = merged.build()
+        config, _ = Config.merge(preset, file, overrides, origin)
         config.validate()
         return config
+
+    @staticmethod
+    def merge(
+        preset: str = "quickstart",
+        file: str | Path | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        origin: str = "override",
+        base: "Config | None" = None,
+    ) -> tuple["Config", dict[str, str]]:
+        """As `load` but without `validate`; `base` stands in for preset and file.
+
+        Returns with it, for each dotted key that was set, the place where (for messages about parts' parameters).
+        """
+        merged = _Merged()
+        if base is not None:
+            merged.add(base.flat(), lambda key: "the run's config.toml")
+        else:
+            text, tree = _read_toml(Path(file)) if file is not None else ("", {})
+            preset = tree.pop("preset", preset)
+            merged.add(_flatten(registry.load("preset", preset)), lambda key: f"preset {preset!r}")
+            merged.add(_flatten(tree), lambda key: f"{file}{_line_of(text, key)}")
+        merged.add(dict(overrides or {}), lambda key: f"{origin} `{key}`")
+        return merged.build(), merged.origins
 
     @staticmethod
     def from_toml(text: str, origin: str) -> "Config":
@@ -126,6 +141,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def flat(self) -> dict[str, Any]:
         """Dotted keys and values: `arch` is the part's name, `arch.depth` its parameter; absent parts are left out."""
         return _flatten(_nest(self))
+
+    def label(self) -> str:
+        """Environment, architecture with its depth, and seed, e.g. `point-u-maze, resnet-64, seed 1`."""
+        depth = self.arch.params.get("depth")
+        return f"{self.env.name}, {self.arch.name}{f'-{depth}' if depth else ''}, seed {self.seed}"
 
     def replace(self, **fields: Any) -> "Config":
         """A copy with top-level fields exchanged."""
@@ -340,6 +360,10 @@ def _line_of(text: str, dotted: str) -> str:
         elif "=" in line and table + line.split("=")[0].strip().replace('"', "") in wanted:
             return f":{number}"
     return ""
+
+
+# Settings that a resumed run may change: they decide how long it goes on and what it writes, not what it learns.
+RESUMABLE = ("train.total_env_steps", "eval.every", "checkpoint.every", "checkpoint.keep")
 
 
 def difference(one: Config, other: Config, ignore: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:

@@ -1,6 +1,7 @@
 """The contract of an environment, and the records that its users see."""
 
 import abc
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -14,16 +15,17 @@ State = Any
 """The physics state of one environment: any pytree of arrays. The commanded goal is not part of it."""
 
 
-class TopView(eqx.Module):
+@dataclass(frozen=True)
+class TopView:
     """What a picture of the plane needs: fixed boxes and bounds, in the units of `achieved_goal[:2]`.
 
     The first coordinate points down and the second to the right, so that a layout looks as it is written.
     """
 
-    walls: Float[np.ndarray, "walls 4"] = eqx.field(static=True)
+    walls: Float[np.ndarray, "walls 4"]
     """One row a box: first and second coordinate of its upper left corner, then of its lower right."""
-    low: tuple[float, float] = eqx.field(static=True)
-    high: tuple[float, float] = eqx.field(static=True)
+    low: tuple[float, float]
+    high: tuple[float, float]
 
 
 class AbstractEnv(eqx.Module):

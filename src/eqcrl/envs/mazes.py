@@ -113,17 +113,24 @@ def parse_maze(text: str, name: str) -> Maze:
 
 
 def find_maze(layout: str) -> Maze:
-    """The built-in layout of that name, or the one in the text file at that path.
+    """The built-in layout of that name, the one in the text file at that path, or the one that the text is.
 
     Raises: ConfigError for a name that is neither (with the nearest), an unreadable file, an invalid layout.
     """
     if layout in LAYOUTS:
         return parse_maze(LAYOUTS[layout], layout)
+    if layout.startswith("#"):
+        return parse_maze(layout, "given as text")
     path = Path(layout).expanduser()
-    if path.is_file():
-        try:
+    try:
+        if path.is_file():
             return parse_maze(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The layout file {path} cannot be read: {error}.", mend="Give a text file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The layout file {path} cannot be read: {error}.", mend="Give a text file.") from None
     raise ConfigError(f"There is no layout {layout!r}: neither a built-in one nor a file.",
                       mend=did_you_mean(layout, LAYOUTS))
+
+
+def self_contained(layout: str) -> str:
+    """The layout in a form that needs no file: a built-in name, or the rows joined by `/`. Raises: ConfigError."""
+    return layout if layout in LAYOUTS else "/".join(find_maze(layout).rows)

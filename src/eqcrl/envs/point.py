@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from eqcrl.envs.base import AbstractEnv, TopView
-from eqcrl.envs.mazes import Maze, find_maze
+from eqcrl.envs.mazes import Maze, find_maze, self_contained
 from eqcrl.errors import ConfigError
 from eqcrl.settings import Meta
 from eqcrl.types import Key
@@ -39,8 +39,9 @@ class PointMaze(AbstractEnv):
     Raises: ConfigError for a layout that does not exist or cannot be solved.
     """
 
+    # A file is read once, here: the environment, and the configuration of its run, then hold the grid itself.
     layout: Annotated[str, Meta(description="name of a built-in layout (u, big, hardest) or path of a text grid")] = (
-        eqx.field(default="u", static=True)
+        eqx.field(default="u", static=True, converter=self_contained)
     )
     start: Annotated[
         Literal["anywhere", "fixed", "evaluation"],
@@ -61,7 +62,6 @@ class PointMaze(AbstractEnv):
     def __check_init__(self) -> None:
         if self.start not in ("anywhere", "fixed", "evaluation"):
             raise ConfigError(f"start = {self.start!r} is not a start law.", mend="anywhere, fixed or evaluation.")
-        self.maze()
 
     def maze(self) -> Maze:
         """The validated layout."""

@@ -1,0 +1,45 @@
+"""Flags shared by the commands that act in an environment of the user's choice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eqcrl import registry
+from eqcrl.cli.options import SettingOption, part_options, peek
+from eqcrl.config import Config, Part
+from eqcrl.rundir import RunDir
+
+
+def _first_argument(args: Sequence[str]) -> str | None:
+    return next((a for a in args if not a.startswith("-")), None)
+
+
+def run_env_options(args: Sequence[str]) -> list[SettingOption]:
+    """`--env.KEY` for the environment given by `--env`, or else for the one that the run was trained on."""
+    named = peek(args, ("env",)).get("env")
+    if named is not None:
+        return part_options("env", _named(named))
+    target = _first_argument(args)
+    if target is None or not RunDir(target).config_file.is_file():
+        return []
+    return part_options("env", RunDir.open(target).config().env)
+
+
+def check_env_options(args: Sequence[str]) -> list[SettingOption]:
+    """`--env.KEY` for the environment that `eqcrl check env NAME` names."""
+    names = [a for a in args if not a.startswith("-")][1:2]
+    return part_options("env", _named(names[0])) if names else []
+
+
+def _named(name: str) -> Part:
+    entry = registry.resolve("env", name).entry
+    return Part(entry.qualified() if "/" in name else entry.name)
+
+
+def chosen_env(config: Config, name: str | None, params: dict[str, Any]) -> Part | None:
+    """The environment that the flags ask for instead of the run's own evaluation; None if they ask for none."""
+    if name is None and not params:
+        return None
+    chosen = {k.partition(".")[2]: v for k, v in params.items()}
+    if name is None or name == config.env.name:
+        return Part(config.env.name, config.env.params | chosen)
+    return Part(name, chosen)

@@ -1,0 +1,63 @@
+"""The compiled programs of a run: made once, ahead of time, so that compiling has a time and nothing recompiles."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from eqcrl import epoch as ep
+from eqcrl.assemble import System
+from eqcrl.evaluate import Episodes, run_episodes, score
+from eqcrl.plan import state_shapes
+from eqcrl.types import Key, Metrics
+
+Evaluate = Callable[[Any, Key], tuple[Metrics, Episodes]]
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Compiled functions; `collect` and `epoch` consume the state they are given (its buffers are donated)."""
+
+    init: Callable[[Key], ep.TrainState]
+    collect: Callable[[ep.TrainState], ep.TrainState]
+    epoch: Callable[[ep.TrainState], tuple[ep.TrainState, Metrics]]
+    evaluate: Evaluate
+    compile_seconds: dict[str, float]
+
+
+def evaluation(system: System, *, deterministic: bool = True, episodes: int | None = None) -> Evaluate:
+    """The evaluation of an agent's state under a key, not yet compiled: scores, and what happened."""
+    count = system.eval_episodes if episodes is None else episodes
+
+    def evaluate(agent_state: Any, key: Key) -> tuple[Metrics, Episodes]:
+        ran = run_episodes(
+            system.eval_env, system.algorithm.agent, agent_state, count, key=key, deterministic=deterministic
+        )
+        return score(ran), ran
+
+    return evaluate
+
+
+def compile_programs(system: System) -> Programs:
+    """Trace and compile everything that a training run calls."""
+    algorithm = system.algorithm
+    shapes = state_shapes(system)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    seconds: dict[str, float] = {}
+
+    def compiled(name: str, function: Callable[..., Any], *args: Any, donate: bool = False) -> Any:
+        start = time.monotonic()
+        jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
+        program = jitted.lower(*args).compile()
+        seconds[name] = time.monotonic() - start
+        return program
+
+    return Programs(
+        init=compiled("init", lambda key: ep.init(algorithm, key=key), key),
+        collect=compiled("collect", lambda state: ep.collect(algorithm, state), shapes, donate=True),
+        epoch=compiled("epoch", lambda state: ep.epoch(algorithm, state), shapes, donate=True),
+        evaluate=compiled("evaluate", evaluation(system), shapes.agent, key),
+        compile_seconds=seconds,
+    )

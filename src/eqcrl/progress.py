@@ -1,0 +1,107 @@
+"""What a person sees while training: a live bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Reporter:
+    """Prints the course of one run to a console."""
+
+    def __init__(self, console: Console, total_epochs: int, first_epoch: int):
+        self.console = console
+        self.total = total_epochs
+        self.first = first_epoch
+        self.done = first_epoch
+        self.started: float | None = None
+        self.progress = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
+            TextColumn("epochs"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=console, disable=not console.is_terminal, expand=True,
+        )
+        self.task = self.progress.add_task("training", total=total_epochs, completed=first_epoch, status="")
+
+    def __enter__(self) -> "Reporter":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+
+    def say(self, text: str) -> None:
+        """One line above the bar."""
+        self.progress.console.print(text, highlight=False)
+
+    def learning_starts(self) -> None:
+        """The clock for the estimate of the end starts here, after compiling and filling the replay."""
+        self.started = time.monotonic()
+
+    def epoch_done(self, epoch: int) -> None:
+        """An epoch is complete; after the first one, say when the run will be."""
+        self.done = epoch
+        self.progress.update(self.task, completed=epoch)
+        if epoch == self.first + 1 and self.started is not None:
+            each = time.monotonic() - self.started
+            left = each * (self.total - epoch)
+            at = time.strftime("%a %H:%M", time.localtime(time.time() + left))
+            self.say(f"First epoch took {human_seconds(each)}; {self.total - epoch} to go: about "
+                     f"{human_seconds(left)} without evaluations, done {at}.")
+
+    def evaluated(self, record: Mapping[str, float]) -> None:
+        """One line per evaluation."""
+        self.say(
+            f"{int(record['env_steps']):>11,} env steps  {int(record['grad_steps']):>9,} gradient steps  "
+            f"success {record['eval/success_any']:.2f}  time at goal {record['eval/time_at_goal']:6.1f}  "
+            f"critic {record['train/critic_loss']:.3f}  accuracy {record['train/categorical_accuracy']:.2f}  "
+            f"{human_seconds(record['wall_seconds'])}"
+        )
+        self.progress.update(self.task, status=f"success {record['eval/success_any']:.2f}")
+
+
+def human_seconds(seconds: float) -> str:
+    """0.4 s, 12 s, 3 min 20 s, 5 h 02 min, 3 d 4 h."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, whole = divmod(whole, 60)
+    if minutes < 120:
+        return f"{minutes} min {whole:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def summary_table(records: list[dict[str, Any]], compile_seconds: float, path: str) -> Table:
+    """First, best and last evaluation side by side."""
+    table = Table(title="Summary", title_justify="left")
+    table.add_column("measure")
+    last = records[-1]
+    best = max(records, key=lambda r: (r["eval/success_any"] or 0.0, r["eval/time_at_goal"] or 0.0))
+    columns = {"first evaluation": records[0], "best": best, "last": last}
+    for name in columns:
+        table.add_column(name, justify="right")
+    for label, key, form in (
+        ("environment steps", "env_steps", "{:,.0f}"),
+        ("gradient steps", "grad_steps", "{:,.0f}"),
+        ("eval/success_any", "eval/success_any", "{:.3f}"),
+        ("eval/success_end", "eval/success_end", "{:.3f}"),
+        ("eval/time_at_goal (steps)", "eval/time_at_goal", "{:.1f}"),
+        ("eval/distance_end", "eval/distance_end", "{:.3f}"),
+        ("train/critic_loss", "train/critic_loss", "{:.3f}"),
+        ("train/categorical_accuracy", "train/categorical_accuracy", "{:.3f}"),
+        ("train/grad_steps_per_second", "train/grad_steps_per_second", "{:,.0f}"),
+    ):
+        table.add_row(label, *(form.format(r[key]) if r[key] is not None else "-" for r in columns.values()))
+    table.add_section()
+    table.add_row("wall time, compiling included", "", "", human_seconds(last["wall_seconds"]))
+    table.add_row("of it tracing and compiling", "", "", human_seconds(compile_seconds))
+    table.caption = f"Everything is in {path}"
+    return table
