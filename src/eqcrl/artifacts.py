@@ -38,8 +38,10 @@ def leave(run: Run, console: Console) -> None:
 def check_film_path(path: Path) -> None:
     """Raises: UsageError for a suffix that is no film, before anything is computed."""
     if path.suffix.lower() not in FILM_SUFFIXES:
-        raise UsageError(f"{path} is no film: its suffix is {path.suffix or 'missing'!r}.",
-                         mend=f"End it with {' or '.join(FILM_SUFFIXES)}.")
+        raise UsageError(
+            f"{path} is no film: its suffix is {path.suffix or 'missing'!r}.",
+            mend=f"End it with {' or '.join(FILM_SUFFIXES)}.",
+        )
 
 
 def render_policy(

@@ -89,8 +89,10 @@ def build_env(part: Part, field: str = "env") -> AbstractEnv:
     """The environment. Raises: ConfigError, PluginError (BrokenPlugin for an object that is none)."""
     env = build_part(field, part)
     if not isinstance(env, AbstractEnv):
-        raise BrokenPlugin(f"The env {part.name!r} is a {type(env).__name__}, not an eqcrl.envs.AbstractEnv.",
-                           mend="Let its class derive from AbstractEnv.")
+        raise BrokenPlugin(
+            f"The env {part.name!r} is a {type(env).__name__}, not an eqcrl.envs.AbstractEnv.",
+            mend="Let its class derive from AbstractEnv.",
+        )
     return env
 
 
@@ -103,11 +105,12 @@ def assemble(config: Config) -> System:
     env = build_env(parts["env"])
     eval_env = env.evaluation() if parts["eval_env"] is None else build_env(parts["eval_env"], "eval_env")
     slots = {
-        field: build_part(field, part) for field, part in parts.items()
+        field: build_part(field, part)
+        for field, part in parts.items()
         if part is not None and field not in ("env", "eval_env", "agent", "arch")
     }
     algorithm = Algorithm(
-        env=BatchedEnv(env, config.train.num_envs),
+        env=BatchedEnv(env, config.train.num_envs, config.train.fresh_resets),
         agent=build_part("agent", parts["agent"], slots),
         relabeller=slots["relabeller"],
         capacity=config.replay.capacity,

@@ -19,6 +19,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from eqcrl.epoch import TrainState
@@ -33,7 +34,7 @@ def _split(state: TrainState) -> dict[str, Any]:
 
 
 def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _plain(tree: Any) -> Any:
@@ -75,7 +76,9 @@ def save(folder: Path, state: TrainState, extra: Mapping[str, Any]) -> Path:
             eqx.tree_serialise_leaves(path, _plain(tree))
             _sync(path)
             manifest["files"][name] = {
-                "sha256": _digest(path), "bytes": path.stat().st_size, "leaves": _leaf_table(tree)
+                "sha256": _digest(path),
+                "bytes": path.stat().st_size,
+                "leaves": _leaf_table(tree),
             }
         (beside / "manifest.json").write_text(json.dumps(manifest, indent=1))
         _sync(beside / "manifest.json")
@@ -114,8 +117,9 @@ def latest(folder: Path) -> Path:
     """The newest checkpoint. Raises: CheckpointError if there is none."""
     known = numbers(folder)
     if not known:
-        raise CheckpointError(f"There is no complete checkpoint in {folder}.",
-                              mend="The run ended before its first one: start it anew.")
+        raise CheckpointError(
+            f"There is no complete checkpoint in {folder}.", mend="The run ended before its first one: start it anew."
+        )
     return folder / f"{known[-1]:09d}"
 
 
@@ -129,15 +133,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, f"its manifest.json cannot be read ({type(error).__name__}: {error})") from None
     if not known or not complete:
-        raise CheckpointError(f"The checkpoint {path} has format {manifest['format']!r}; this version reads {FORMAT}.",
-                              mend="Use the version of eqcrl that is named in the run's header.json.")
+        raise CheckpointError(
+            f"The checkpoint {path} has format {manifest['format']!r}; this version reads {FORMAT}.",
+            mend="Use the version of eqcrl that is named in the run's header.json.",
+        )
     return manifest
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:
     others = [n for n in numbers(path.parent) if f"{n:09d}" != path.name]
     mend = (
-        f"Remove {path} to continue from {others[-1]:09d}, the one before." if others
+        f"Remove {path} to continue from {others[-1]:09d}, the one before."
+        if others
         else "There is no other checkpoint: start the run anew."
     )
     return CheckpointError(f"The checkpoint {path} is damaged: {why}.", mend=mend)
@@ -162,8 +169,10 @@ def _load_file(path: Path, name: str, like: Any, manifest: Mapping[str, Any]) ->
 
 
 def _wrong_shapes(path: Path, found: list[Any], expected: list[Any]) -> CheckpointError:
-    other = next((f"{f[0]} is {f[2]}{f[1]}, expected {e[2]}{e[1]}" for f, e in zip(found, expected, strict=False)
-                  if f != e), f"{len(found)} arrays, expected {len(expected)}")
+    other = next(
+        (f"{f[0]} is {f[2]}{f[1]}, expected {e[2]}{e[1]}" for f, e in zip(found, expected, strict=False) if f != e),
+        f"{len(found)} arrays, expected {len(expected)}",
+    )
     return CheckpointError(
         f"The checkpoint {path} does not fit the configuration of its run: {other}.",
         mend="config.toml was edited, or a plugin changed its networks; restore what the run was started with.",

@@ -23,47 +23,54 @@ class Part(msgspec.Struct, frozen=True):
     params: dict[str, Any] = {}
 
 
-def _part(kind: str, text: str) -> Any:
-    return Annotated[Part, Meta(description=text, extra={"kind": kind})]
+def _part(kind: str, text: str, inherits: str | None = None) -> Meta:
+    return Meta(description=text, extra={"kind": kind, "inherits": inherits})
 
 
-def _optional_part(kind: str, text: str, inherits: str | None = None) -> Any:
-    return Annotated[Part | None, Meta(description=text, extra={"kind": kind, "inherits": inherits})]
-
-
-def _int(text: str, unit: str, ge: int = 1) -> Any:
-    return Annotated[int, Meta(ge=ge, description=text, extra={"unit": unit})]
+def _count(text: str, unit: str, ge: int = 1) -> Meta:
+    return Meta(ge=ge, description=text, extra={"unit": unit})
 
 
 class Train(msgspec.Struct, frozen=True, kw_only=True):
     """How much is collected and how much is learned from it."""
 
-    total_env_steps: _int("steps to train for, summed over all environments", "env steps") = 400_000
-    num_envs: _int("environments that run side by side", "environments") = 256
-    unroll_length: _int("steps that each environment takes per epoch", "steps") = 40
-    updates_per_epoch: _int("gradient steps after each unroll", "gradient steps") = 200
-    batch_size: _int("state-action pairs, and as many goals, per gradient step", "pairs") = 256
+    total_env_steps: Annotated[int, _count("steps to train for, summed over all environments", "env steps")] = 400_000
+    num_envs: Annotated[int, _count("environments that run side by side", "environments")] = 256
+    unroll_length: Annotated[int, _count("steps that each environment takes per epoch", "steps")] = 40
+    updates_per_epoch: Annotated[int, _count("gradient steps after each unroll", "gradient steps")] = 200
+    batch_size: Annotated[int, _count("state-action pairs, and as many goals, per gradient step", "pairs")] = 256
+    fresh_resets: Annotated[
+        bool,
+        Meta(
+            description="draw a new start and goal for each episode; false: every environment "
+            "repeats its first ones for the whole run, as the paper's code does"
+        ),
+    ] = True
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
     """The ring buffer of past transitions."""
 
-    capacity: _int("steps kept of each environment", "steps per environment") = 10_000
-    min_filled: _int("steps of each environment to collect before learning starts", "steps per environment") = 240
+    capacity: Annotated[int, _count("steps kept of each environment", "steps per environment")] = 10_000
+    min_filled: Annotated[
+        int, _count("steps of each environment to collect before learning starts", "steps per environment")
+    ] = 240
 
 
 class Eval(msgspec.Struct, frozen=True, kw_only=True):
     """The evaluation in between."""
 
-    every: _int("epochs between evaluations", "epochs") = 4
-    num_envs: _int("episodes per evaluation, run side by side", "episodes") = 128
+    every: Annotated[int, _count("epochs between evaluations", "epochs")] = 4
+    num_envs: Annotated[int, _count("episodes per evaluation, run side by side", "episodes")] = 128
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """What is saved to continue from."""
 
-    every: _int("evaluations between checkpoints (one is always written at the end)", "evaluations") = 5
-    keep: _int("newest complete checkpoints to keep", "checkpoints") = 2
+    every: Annotated[
+        int, _count("evaluations between checkpoints (one is always written at the end)", "evaluations")
+    ] = 5
+    keep: Annotated[int, _count("newest complete checkpoints to keep", "checkpoints")] = 2
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,17 +79,25 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     `Config.load` merges preset, file and overrides; `to_toml` writes what `load` reads back unchanged.
     """
 
-    seed: _int("seed of every random number of the run", "", ge=0) = 0
-    env: _part("env", "environment to train on") = Part("point-u-maze")
-    eval_env: _optional_part("env", "environment to evaluate on; by default the one that `env` names for it") = None
-    arch: _part("arch", "architecture of actor and critic, e.g. resnet-64") = Part("resnet")
-    actor_arch: _optional_part("arch", "architecture of the actor alone; by default `arch`", "arch") = None
-    critic_arch: _optional_part("arch", "architecture of both critic encoders; by default `arch`", "arch") = None
-    agent: _part("agent", "learning algorithm") = Part("crl")
-    energy: _part("energy", "energy between the two encoders' outputs") = Part("l2")
-    loss: _part("loss", "contrastive loss of the critic") = Part("infonce")
-    relabeller: _part("relabeller", "law of the future state that becomes the goal") = Part("geometric")
-    actor_goals: _part("actor-goals", "which goals the actor is trained on") = Part("future")
+    seed: Annotated[int, _count("seed of every random number of the run", "", ge=0)] = 0
+    env: Annotated[Part, _part("env", "environment to train on")] = Part("point-u-maze")
+    eval_env: Annotated[
+        Part | None, _part("env", "environment to evaluate on; by default the one that `env` names for it")
+    ] = None
+    arch: Annotated[Part, _part("arch", "architecture of actor and critic, e.g. resnet-64")] = Part("resnet")
+    actor_arch: Annotated[Part | None, _part("arch", "architecture of the actor alone; by default `arch`", "arch")] = (
+        None
+    )
+    critic_arch: Annotated[
+        Part | None, _part("arch", "architecture of both critic encoders; by default `arch`", "arch")
+    ] = None
+    agent: Annotated[Part, _part("agent", "learning algorithm")] = Part("crl")
+    energy: Annotated[Part, _part("energy", "energy between the two encoders' outputs")] = Part("l2")
+    loss: Annotated[Part, _part("loss", "contrastive loss of the critic")] = Part("infonce")
+    relabeller: Annotated[Part, _part("relabeller", "law of the future state that becomes the goal")] = Part(
+        "geometric"
+    )
+    actor_goals: Annotated[Part, _part("actor-goals", "which goals the actor is trained on")] = Part("future")
     train: Train = Train()
     replay: Replay = Replay()
     eval: Eval = Eval()
@@ -202,7 +217,8 @@ def _extra(annotation: Any) -> dict[str, Any]:
 
 def _sections() -> dict[str, type[msgspec.Struct]]:
     return {
-        f.name: f.type for f in msgspec.structs.fields(Config)
+        f.name: f.type
+        for f in msgspec.structs.fields(Config)
         if isinstance(f.type, type) and issubclass(f.type, msgspec.Struct)
     }
 
@@ -210,11 +226,13 @@ def _sections() -> dict[str, type[msgspec.Struct]]:
 SECTIONS = _sections()
 # Field name -> kind of part, e.g. "actor_arch" -> "arch".
 PART_KINDS: dict[str, str] = {
-    f.name: _extra(f.type)["kind"] for f in msgspec.structs.fields(Config)
+    f.name: _extra(f.type)["kind"]
+    for f in msgspec.structs.fields(Config)
     if f.name not in SECTIONS and "kind" in _extra(f.type)
 }
 INHERITS: dict[str, str] = {
-    f.name: _extra(f.type)["inherits"] for f in msgspec.structs.fields(Config)
+    f.name: _extra(f.type)["inherits"]
+    for f in msgspec.structs.fields(Config)
     if f.name in PART_KINDS and _extra(f.type).get("inherits")
 }
 OPTIONAL_PARTS = tuple(f.name for f in msgspec.structs.fields(Config) if f.name in PART_KINDS and f.default is None)
@@ -262,8 +280,10 @@ class _Merged:
 
     def _name_part(self, key: str, value: Any, origin: str) -> None:
         if not isinstance(value, str) or not value:
-            raise ConfigError(f"{origin}: `{key} = {value!r}` is not the name of a part.",
-                              mend=f"`eqcrl list {PART_KINDS[key]}` shows the names.")
+            raise ConfigError(
+                f"{origin}: `{key} = {value!r}` is not the name of a part.",
+                mend=f"`eqcrl list {PART_KINDS[key]}` shows the names.",
+            )
         reference = registry.resolve(PART_KINDS[key], value)
         name = reference.entry.qualified() if "/" in value else reference.entry.name
         if self.values.get(key) != name:
@@ -285,8 +305,10 @@ class _Merged:
         if name is None:
             if params:
                 key = f"{field}.{next(iter(params))}"
-                raise ConfigError(f"{self.origins[key]}: `{key}` is set, but `{field}` names no part.",
-                                  mend=f"Set `{field}` too; `eqcrl list {PART_KINDS[field]}` shows the names.")
+                raise ConfigError(
+                    f"{self.origins[key]}: `{key}` is set, but `{field}` names no part.",
+                    mend=f"Set `{field}` too; `eqcrl list {PART_KINDS[field]}` shows the names.",
+                )
             return None
         return Part(name, params)
 
@@ -294,9 +316,11 @@ class _Merged:
         fields: dict[str, Any] = {}
         for field in msgspec.structs.fields(Config):
             if field.name in SECTIONS:
-                inner = {f.name: self.values[f"{field.name}.{f.name}"]
-                         for f in msgspec.structs.fields(SECTIONS[field.name])
-                         if f"{field.name}.{f.name}" in self.values}
+                inner = {
+                    f.name: self.values[f"{field.name}.{f.name}"]
+                    for f in msgspec.structs.fields(SECTIONS[field.name])
+                    if f"{field.name}.{f.name}" in self.values
+                }
                 fields[field.name] = SECTIONS[field.name](**inner)
             elif field.name in PART_KINDS:
                 fields[field.name] = self._part_of(field.name, field.default)
@@ -344,8 +368,9 @@ def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"The configuration file {path} cannot be read: {reason}.",
-                          mend="Give the path of a TOML file.") from None
+        raise ConfigError(
+            f"The configuration file {path} cannot be read: {reason}.", mend="Give the path of a TOML file."
+        ) from None
     return text, _parse_toml(text, str(path))
 
 

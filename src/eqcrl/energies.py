@@ -27,9 +27,7 @@ class AbstractEnergy(eqx.Module):
 
 
 @jax.custom_vjp
-def squared_distances(
-    phi: Float[Array, "rows dim"], psi: Float[Array, "columns dim"]
-) -> Float[Array, "rows columns"]:
+def squared_distances(phi: Float[Array, "rows dim"], psi: Float[Array, "columns dim"]) -> Float[Array, "rows columns"]:
     """d_ij = sum_k (phi_ik - psi_jk)^2 from the differences themselves, so near pairs lose no digits.
 
     The gradient is two matrix products, 2 (diag(G 1) phi - G psi) and its mirror image, instead of the

@@ -29,7 +29,12 @@ class Episodes(eqx.Module):
 
 
 def run_episodes(
-    env: AbstractEnv, agent: AbstractAgent, agent_state: AgentState, num_episodes: int, *, key: Key,
+    env: AbstractEnv,
+    agent: AbstractAgent,
+    agent_state: AgentState,
+    num_episodes: int,
+    *,
+    key: Key,
     deterministic: bool = True,
 ) -> Episodes:
     """`num_episodes` episodes of `env.episode_length` steps, side by side, without reset."""

@@ -94,10 +94,16 @@ def render_plan(config: Config, plan: Plan, device: str) -> Group:
     table.add_column(style="bold")
     table.add_column()
     sizes = plan.spec
-    table.add_row("environment", f"{config.env.name}: observation {sizes.observation_size}, action {sizes.action_size}, "
-                  f"goal {sizes.goal_size}; {config.train.num_envs} side by side")
-    table.add_row("agent", f"{config.agent.name}: energy {config.energy.name}, loss {config.loss.name}, "
-                  f"actor goals {config.actor_goals.name}")
+    table.add_row(
+        "environment",
+        f"{config.env.name}: observation {sizes.observation_size}, action {sizes.action_size}, "
+        f"goal {sizes.goal_size}; {config.train.num_envs} side by side",
+    )
+    table.add_row(
+        "agent",
+        f"{config.agent.name}: energy {config.energy.name}, loss {config.loss.name}, "
+        f"actor goals {config.actor_goals.name}",
+    )
     table.add_row("architecture", _arch_text(config.arch.name, config.arch.params))
     for field in ("actor_arch", "critic_arch"):
         part = getattr(config, field)
@@ -105,13 +111,21 @@ def render_plan(config: Config, plan: Plan, device: str) -> Group:
             table.add_row(field.replace("_arch", " of its own"), _arch_text(part.name, part.params))
     counts = ", ".join(f"{name} {human_count(n)}" for name, n in plan.parameters.items())
     table.add_row("parameters", f"{human_count(sum(plan.parameters.values()))} ({counts})")
-    table.add_row("memory, estimated", f"{human_bytes(plan.total_bytes())} (networks and Adam "
-                  f"{human_bytes(plan.agent_bytes)}, gradients and activations {human_bytes(plan.working_bytes)}, "
-                  f"replay {human_bytes(plan.replay_bytes)})")
+    table.add_row(
+        "memory, estimated",
+        f"{human_bytes(plan.total_bytes())} (networks and Adam "
+        f"{human_bytes(plan.agent_bytes)}, gradients and activations {human_bytes(plan.working_bytes)}, "
+        f"replay {human_bytes(plan.replay_bytes)})",
+    )
     table.add_row("environment steps", f"{plan.env_steps:,} ({plan.prefill_env_steps:,} before learning starts)")
-    table.add_row("gradient steps", f"{plan.grad_steps:,} of batch {config.train.batch_size}, in {plan.epochs} epochs of "
-                  f"{plan.updates_per_epoch}")
-    table.add_row("learning to collecting", f"{plan.grad_steps_per_env_step():.4g} gradient steps per environment step "
-                  f"(one per {1 / plan.grad_steps_per_env_step():.3g})")
+    table.add_row(
+        "gradient steps",
+        f"{plan.grad_steps:,} of batch {config.train.batch_size}, in {plan.epochs} epochs of {plan.updates_per_epoch}",
+    )
+    table.add_row(
+        "learning to collecting",
+        f"{plan.grad_steps_per_env_step():.4g} gradient steps per environment step "
+        f"(one per {1 / plan.grad_steps_per_env_step():.3g})",
+    )
     table.add_row("device", device)
     return Group(Text("Plan", style="bold underline"), table)

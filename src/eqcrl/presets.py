@@ -34,6 +34,7 @@ PAPER: dict[str, Any] = {
         "unroll_length": 62,
         "updates_per_epoch": 800,
         "batch_size": 512,
+        "fresh_resets": False,
     },
     "replay": {"capacity": 10_000, "min_filled": 1_000},
     "eval": {"every": 63, "num_envs": 128},

@@ -19,10 +19,17 @@ class Reporter:
         self.done = first_epoch
         self.started: float | None = None
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-            TextColumn("epochs"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[status]}"),
-            console=console, disable=not console.is_terminal, expand=True,
+            console=console,
+            disable=not console.is_terminal,
+            expand=True,
         )
         self.task = self.progress.add_task("training", total=total_epochs, completed=first_epoch, status="")
 
@@ -49,8 +56,10 @@ class Reporter:
             each = time.monotonic() - self.started
             left = each * (self.total - epoch)
             at = time.strftime("%a %H:%M", time.localtime(time.time() + left))
-            self.say(f"First epoch took {human_seconds(each)}; {self.total - epoch} to go: about "
-                     f"{human_seconds(left)} without evaluations, done {at}.")
+            self.say(
+                f"First epoch took {human_seconds(each)}; {self.total - epoch} to go: about "
+                f"{human_seconds(left)} without evaluations, done {at}."
+            )
 
     def evaluated(self, record: Mapping[str, float]) -> None:
         """One line per evaluation."""

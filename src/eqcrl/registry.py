@@ -128,8 +128,7 @@ def load_entry(entry: Entry) -> Any:
         return entry.entry_point.load()
     except Exception as error:
         raise BrokenPlugin(
-            f"The {entry.kind} {entry.name!r} of {entry.origin()} cannot be loaded: "
-            f"{type(error).__name__}: {error}",
+            f"The {entry.kind} {entry.name!r} of {entry.origin()} cannot be loaded: {type(error).__name__}: {error}",
             mend=f"Other parts are not affected. Repair, upgrade or uninstall {entry.distribution}.",
         ) from error
 

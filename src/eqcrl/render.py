@@ -1,5 +1,8 @@
 """Evaluated episodes as a short film or a strip of stills: the maze from above, one panel an episode."""
 
+import contextlib
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,8 +37,8 @@ def animate(
 ) -> Path:
     """A film of some episodes side by side, one frame a step; the suffix of `path` is the format.
 
-    The formats are .gif and .mp4. `shown` is how many episodes (the first ones, no choice by outcome) or their
-    indexes; `width` is in pixels. The film ends a second after all of them have reached their goal, at the
+    The formats are .gif and .mp4. `shown` is how many episodes (the first ones, whatever their outcome) or
+    their indexes; `width` is in pixels. The film ends a second after all of them have reached their goal, at the
     latest with the episodes; where that takes longer than `max_seconds`, frames are left out evenly.
 
     Raises: UsageError for an environment without a top view, no episodes, an unknown suffix, `fps` outside 1
@@ -44,9 +47,7 @@ def animate(
     path = Path(path)
     suffix = check_suffix(path, FILM_SUFFIXES, "film")
     if not 1 <= fps <= 50:
-        raise UsageError(
-            f"fps = {fps} frames per second is not possible.", mend="Use 1 to 50; a GIF knows no more."
-        )
+        raise UsageError(f"fps = {fps} frames per second is not possible.", mend="Use 1 to 50; a GIF knows no more.")
     plane = plane_of(episodes, top_view, success_radius)
     chosen = _choose(plane, shown)
     steps = film_steps(plane, chosen, fps=fps, max_seconds=max_seconds)
@@ -55,7 +56,7 @@ def animate(
         if suffix == ".gif":
             _write_gif(stage, steps, temporary, fps)
         else:
-            _write_mp4(stage, steps, temporary, fps)
+            _write_mp4(stage, steps, temporary, fps, path)
     return path
 
 
@@ -130,37 +131,38 @@ def _write_gif(stage: Stage, steps: list[int], path: Path, fps: int) -> None:
     """
     samples = np.concatenate([stage.frame(steps[len(steps) // 2]), stage.frame(steps[-1])])
     palette = Image.fromarray(samples).quantize(128, dither=Image.Dither.NONE)
-    frames = (
-        Image.fromarray(stage.frame(t)).quantize(palette=palette, dither=Image.Dither.NONE) for t in steps
-    )
+    frames = (Image.fromarray(stage.frame(t)).quantize(palette=palette, dither=Image.Dither.NONE) for t in steps)
     wait = round(100 / fps) * 10  # ms; GIF counts in hundredths of a second
     durations = [wait] * (len(steps) - 1) + [round(HOLD * 1000)]
     first = next(frames)
-    first.save(
-        path, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0, disposal=1
-    )
+    first.save(path, format="GIF", save_all=True, append_images=frames, duration=durations, loop=0, disposal=1)
 
 
-def _write_mp4(stage: Stage, steps: list[int], path: Path, fps: int) -> None:
+def _write_mp4(stage: Stage, steps: list[int], path: Path, fps: int, final: Path) -> None:
+    """Frames through a pipe to ffmpeg.
+
+    Not `imageio_ffmpeg.write_frames`: it runs Python in a forked child, which may hang beside JAX's threads, and
+    hides ffmpeg's exit status.
+    """
     height, width = stage.size.tolist()
+    source = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps} -i -".split()
+    target = ["-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    mend = "A .gif needs no encoder."
     try:
-        # macro_block_size: two, as the color sampling needs; the default of 16 would rescale the picture.
-        encoder = imageio_ffmpeg.write_frames(
-            str(path),
-            (width, height),
-            fps=fps,
-            codec="libx264",
-            quality=7,
-            macro_block_size=2,
-            ffmpeg_log_level="error",
-        )
-        try:
-            encoder.send(None)
-            for t in [*steps, *[steps[-1]] * round(HOLD * fps)]:
-                encoder.send(np.ascontiguousarray(stage.frame(t)))
-        finally:
-            encoder.close()
-        # ffmpeg writes the index at the very end, where a full disk would go unnoticed; this reads the film back.
-        imageio_ffmpeg.count_frames_and_secs(str(path))
-    except (RuntimeError, OSError) as error:  # there is no encoder, or it gave up
-        raise RunError(f"ffmpeg could not write a film: {error}", mend="A .gif needs no encoder.") from error
+        with tempfile.TemporaryFile() as said:
+            command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", *source, *target, str(path)]
+            # A session of its own, so that Ctrl-C ends this program first and not the film in the middle.
+            with subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            ) as encoder:
+                assert encoder.stdin is not None
+                with contextlib.suppress(BrokenPipeError):  # it gave up; its status and last words follow
+                    for t in [*steps, *[steps[-1]] * round(HOLD * fps)]:
+                        encoder.stdin.write(np.ascontiguousarray(stage.frame(t)).data)
+                    encoder.stdin.close()
+            said.seek(0)
+            words = said.read().decode(errors="replace").strip()
+    except (RuntimeError, OSError) as error:
+        raise RunError(f"{final} cannot be written, ffmpeg does not start: {error}", mend=mend) from error
+    if encoder.returncode != 0:
+        raise RunError(f"{final} cannot be written, ffmpeg ended with {encoder.returncode}: {words}", mend=mend)

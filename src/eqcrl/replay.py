@@ -58,9 +58,7 @@ def insert(replay: Replay, steps: Transition) -> Replay:
         raise ValueError(f"an unroll of {length} steps does not fit into a replay of {replay.capacity()}")
     time = replay.inserted + jnp.arange(length, dtype=jnp.int32)
     rows = time % replay.capacity()
-    data = jax.tree.map(
-        lambda ring, new: ring.at[rows].set(new, unique_indices=True), replay.data, steps
-    )
+    data = jax.tree.map(lambda ring, new: ring.at[rows].set(new, unique_indices=True), replay.data, steps)
     # Episodes live in the ring at once have consecutive numbers, at most `capacity` of them, so each has a row of
     # its own in the table; a number that comes back later has later times, hence the maximum.
     table = (steps.episode % replay.capacity(), jnp.arange(num_envs)[None, :])

@@ -76,12 +76,18 @@ class Run:
         if trained != asked:
             raise ConfigError(
                 f"The run cannot act in {env.name!r}: it was trained on {self.config.env.name!r} with {trained}, "
-                f"and that one has {asked}.", mend="Choose an environment of the same sizes."
+                f"and that one has {asked}.",
+                mend="Choose an environment of the same sizes.",
             )
         return other
 
     def evaluate(
-        self, *, env: Part | None = None, episodes: int | None = None, deterministic: bool = True, seed: int = 0,
+        self,
+        *,
+        env: Part | None = None,
+        episodes: int | None = None,
+        deterministic: bool = True,
+        seed: int = 0,
         training_starts: bool = False,
     ) -> tuple[dict[str, float], Episodes]:
         """Fresh episodes of the trained policy: scores by the names of metrics.jsonl, and what happened.
@@ -143,8 +149,10 @@ def resume(
     differ = difference(recorded, config, RESUMABLE)
     if differ:
         rows = "; ".join(f"{k} is {a!r} there, {b!r} was asked for" for k, (a, b) in differ.items())
-        raise ConfigError(f"The run {directory.path} cannot continue with another configuration: {rows}.",
-                          mend=f"Only {', '.join(RESUMABLE)} may change; start a new run for the rest.")
+        raise ConfigError(
+            f"The run {directory.path} cannot continue with another configuration: {rows}.",
+            mend=f"Only {', '.join(RESUMABLE)} may change; start a new run for the rest.",
+        )
     config.validate()
     system = assemble(config)
     console.print(render_plan(config, make_plan(config, system), device_text()))
@@ -152,4 +160,3 @@ def resume(
     if config != recorded:
         directory.write_config(config)
     return Run(directory, config, system, Trainer(config, system, directory, console).train())
-

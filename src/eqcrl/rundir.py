@@ -1,8 +1,8 @@
 """The run directory: what lies where, written so that a crash leaves whole files.
 
-    config.toml      the whole configuration          figures/      PNG
-    header.json      versions, git revision, argv     videos/       GIF or MP4
-    metrics.jsonl    one object per evaluation        checkpoints/  to continue from
+config.toml      the whole configuration          figures/      PNG
+header.json      versions, git revision, argv     videos/       GIF or MP4
+metrics.jsonl    one object per evaluation        checkpoints/  to continue from
 """
 
 import json
@@ -64,8 +64,10 @@ class RunDir:
         """An existing run directory. Raises: UsageError if there is no run at this path."""
         run = RunDir(path)
         if not run.config_file.is_file():
-            raise UsageError(f"{run.path} is not a run directory: it has no config.toml.",
-                             mend="Give the directory that `eqcrl train` wrote.")
+            raise UsageError(
+                f"{run.path} is not a run directory: it has no config.toml.",
+                mend="Give the directory that `eqcrl train` wrote.",
+            )
         return run
 
     def config(self) -> Config:
@@ -110,7 +112,7 @@ class RunDir:
             write_atomically(self.metrics_file, "".join(json.dumps(r) + "\n" for r in kept))
 
 
-class writing:  # noqa: N801, reads as a phrase: `with writing(path):`
+class writing:
     """Turns an OSError inside the block into a RunError that names the path and the reason."""
 
     def __init__(self, path: Path):
@@ -180,8 +182,10 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
-                       mend="The run directory is incomplete; restore the file or start a new run.") from None
+        raise RunError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            mend="The run directory is incomplete; restore the file or start a new run.",
+        ) from None
 
 
 def _parse_json(text: str, where: str) -> dict[str, Any]:

@@ -99,13 +99,17 @@ class Trainer:
             made_with = Config.from_toml(manifest["config"], f"{path}/manifest.json")
             self.wall_before = float(manifest["wall_seconds"])
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"The checkpoint {path} is damaged: its manifest lacks {error}.",
-                                  mend="Remove it to continue from the one before.") from None
+            raise CheckpointError(
+                f"The checkpoint {path} is damaged: its manifest lacks {error}.",
+                mend="Remove it to continue from the one before.",
+            ) from None
         differ = difference(made_with, self.config, RESUMABLE)
         if differ:
             rows = "; ".join(f"{k} was {a!r}, is {b!r}" for k, (a, b) in differ.items())
-            raise CheckpointError(f"The checkpoint {path} was made under another configuration: {rows}.",
-                                  mend="Restore these values in config.toml, or start a new run.")
+            raise CheckpointError(
+                f"The checkpoint {path} was made under another configuration: {rows}.",
+                mend="Restore these values in config.toml, or start a new run.",
+            )
         state = checkpoint.load(path, state_shapes(self.system))
         self.run.forget_metrics_after(self.env_steps(int(state.unrolls)))
         return state
@@ -127,8 +131,11 @@ class Trainer:
         self.console.print("Compiling ...", highlight=False)
         self.programs = compile_programs(self.system)
         total = sum(self.programs.compile_seconds.values())
-        self.console.print(f"Compiled in {human_seconds(total)} (training epoch "
-                           f"{human_seconds(self.programs.compile_seconds['epoch'])}).", highlight=False)
+        self.console.print(
+            f"Compiled in {human_seconds(total)} (training epoch "
+            f"{human_seconds(self.programs.compile_seconds['epoch'])}).",
+            highlight=False,
+        )
         if state is None:
             state = self.programs.init(stream(self.config.seed, INIT_STREAM))
         done = int(state.unrolls)
@@ -200,9 +207,7 @@ class Trainer:
             "train/grad_steps_per_second": epochs * self.config.train.updates_per_epoch / seconds,
         }
 
-    def _record(
-        self, unrolls: int, metrics: Metrics, scores: Metrics, rates: Mapping[str, float]
-    ) -> dict[str, float]:
+    def _record(self, unrolls: int, metrics: Metrics, scores: Metrics, rates: Mapping[str, float]) -> dict[str, float]:
         return {
             "env_steps": self.env_steps(unrolls),
             "grad_steps": self.grad_steps(unrolls),

@@ -24,8 +24,12 @@ class AbstractAgent(eqx.Module):
 
     @abc.abstractmethod
     def act(
-        self, state: AgentState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"],
-        *, key: Key,
+        self,
+        state: AgentState,
+        observation: Float[Array, "batch observation"],
+        goal: Float[Array, "batch goal"],
+        *,
+        key: Key,
     ) -> Float[Array, "batch action"]:
         """Sampled actions in [-1, 1], for exploring."""
 
@@ -46,4 +50,3 @@ class AbstractAgent(eqx.Module):
     @abc.abstractmethod
     def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
         """Estimate of the floats that one update needs beside the state: gradients and saved activations."""
-

@@ -30,8 +30,8 @@ class CRLState(eqx.Module):
     alpha_optimizer: optax.OptState
 
 
-def _rate(text: str) -> Any:
-    return Annotated[float, Meta(gt=0.0, description=f"Adam step size of the {text}")]
+def _rate(text: str) -> Meta:
+    return Meta(gt=0.0, description=f"Adam step size of the {text}")
 
 
 class CRL(AbstractAgent):
@@ -56,9 +56,9 @@ class CRL(AbstractAgent):
     target_entropy_scale: Annotated[
         float, Meta(description="target entropy per action dimension, negated", extra={"unit": "nats"})
     ] = 0.5
-    actor_rate: _rate("actor") = 3e-4
-    critic_rate: _rate("critic") = 3e-4
-    alpha_rate: _rate("entropy coefficient") = 3e-4
+    actor_rate: Annotated[float, _rate("actor")] = 3e-4
+    critic_rate: Annotated[float, _rate("critic")] = 3e-4
+    alpha_rate: Annotated[float, _rate("entropy coefficient")] = 3e-4
 
     def init(self, spec: EnvSpec, *, key: Key) -> CRLState:
         """Fresh networks; log alpha starts at 0."""
@@ -67,15 +67,21 @@ class CRL(AbstractAgent):
         critic = Critic(self.critic_arch, spec, self.representation_size, key=critic_key)
         log_alpha = jnp.zeros(())
         return CRLState(
-            actor, critic, log_alpha,
-            optax.adam(self.actor_rate).init(actor),
-            optax.adam(self.critic_rate).init(critic),
-            optax.adam(self.alpha_rate).init(log_alpha),
+            actor,
+            critic,
+            log_alpha,
+            _adam_init(self.actor_rate, actor),
+            _adam_init(self.critic_rate, critic),
+            _adam_init(self.alpha_rate, log_alpha),
         )
 
     def act(
-        self, state: CRLState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"],
-        *, key: Key,
+        self,
+        state: CRLState,
+        observation: Float[Array, "batch observation"],
+        goal: Float[Array, "batch goal"],
+        *,
+        key: Key,
     ) -> Float[Array, "batch action"]:
         """Sampled actions."""
         return sample(*state.actor(observation, goal), key=key)[0]
@@ -136,9 +142,7 @@ class CRL(AbstractAgent):
         return gradients + saved + 4 * batch_size**2
 
 
-def alpha_loss(
-    log_alpha: Float[Array, ""], log_prob: Float[Array, "batch"], target: float
-) -> Float[Array, ""]:
+def alpha_loss(log_alpha: Float[Array, ""], log_prob: Float[Array, "batch"], target: float) -> Float[Array, ""]:
     """alpha * mean(-log pi - target): alpha rises while the entropy is below its target.
 
     Source: Haarnoja et al. 2018 (arXiv 1812.05905), section 5.
@@ -156,6 +160,10 @@ def logit_metrics(logits: Float[Array, "batch batch"]) -> Metrics:
         "logits_pos": positive / batch,
         "logits_neg": negative / max(batch * (batch - 1), 1),
     }
+
+
+def _adam_init(rate: float, params: Any) -> optax.OptState:
+    return optax.adam(rate).init(params)
 
 
 def _step(rate: float, grad: Any, optimizer: optax.OptState, params: Any) -> tuple[Any, optax.OptState]:

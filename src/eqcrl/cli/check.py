@@ -15,10 +15,20 @@ def check() -> None:
 
 @check.command("env")
 @click.argument("name")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="A parameter of the environment, e.g. --set layout=big; may be repeated.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-              help="Seed of the starts, goals and actions that are tried.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A parameter of the environment, e.g. --set layout=big; may be repeated.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the starts, goals and actions that are tried.",
+)
 def check_env_command(name: str, settings: tuple[str, ...], seed: int) -> None:
     """Run the contract of environments on NAME.
 

@@ -12,12 +12,21 @@ from eqcrl.cli.options import SettingsCommand, given
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of starts and goals.")
 @click.option("--sampled", is_flag=True, help="Sample actions instead of taking the mode.")
 @click.option("--env", metavar="NAME", help="Evaluate in another environment of the same sizes.")
-@click.option("--training-starts", is_flag=True,
-              help="Use the environment's own start and goal law instead of that of its evaluation.")
+@click.option(
+    "--training-starts",
+    is_flag=True,
+    help="Use the environment's own start and goal law instead of that of its evaluation.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def evaluate(
-    ctx: click.Context, run: str, episodes: int, seed: int, sampled: bool, env: str | None, training_starts: bool,
+    ctx: click.Context,
+    run: str,
+    episodes: int,
+    seed: int,
+    sampled: bool,
+    env: str | None,
+    training_starts: bool,
     as_json: bool,
 ) -> None:
     """Evaluate the policy of RUN on fresh episodes.
@@ -35,13 +44,22 @@ def evaluate(
     if as_json:
         import json
 
-        click.echo(json.dumps({
-            "run": run, "env": (part or opened.config.eval_env or opened.config.env).name, "episodes": episodes,
-            "seed": seed, "actions": "sampled" if sampled else "deterministic", **scores,
-        }))
+        click.echo(
+            json.dumps(
+                {
+                    "run": run,
+                    "env": (part or opened.config.eval_env or opened.config.env).name,
+                    "episodes": episodes,
+                    "seed": seed,
+                    "actions": "sampled" if sampled else "deterministic",
+                    **scores,
+                }
+            )
+        )
         return
-    from eqcrl.cli.console import make_console
     from rich.table import Table
+
+    from eqcrl.cli.console import make_console
 
     table = Table(title=f"{run}: {episodes} episodes", title_justify="left")
     table.add_column("measure")

@@ -31,8 +31,10 @@ def info(target: tuple[str, ...]) -> None:
     elif len(target) == 1 and Path(target[0]).exists():
         _run(console, target[0])
     else:
-        raise UsageError(f"There is nothing to tell about {' '.join(target)!r}.",
-                         mend="Give a run directory, or a kind and a name such as `env point-u-maze`.")
+        raise UsageError(
+            f"There is nothing to tell about {' '.join(target)!r}.",
+            mend="Give a run directory, or a kind and a name such as `env point-u-maze`.",
+        )
 
 
 def _rows(console: Any, title: str, rows: dict[str, Any]) -> None:
@@ -52,10 +54,15 @@ def _system(console: Any) -> None:
     from eqcrl.rundir import RECORDED_PACKAGES, git_revision
 
     versions = {p: metadata.version(p) for p in RECORDED_PACKAGES}
-    _rows(console, "eqcrl", versions | {
-        "git revision": git_revision() or "not a checkout",
-        "devices": ", ".join(f"{d.device_kind} ({d})" for d in jax.devices()),
-    })
+    _rows(
+        console,
+        "eqcrl",
+        versions
+        | {
+            "git revision": git_revision() or "not a checkout",
+            "devices": ", ".join(f"{d.device_kind} ({d})" for d in jax.devices()),
+        },
+    )
 
 
 def _part(console: Any, kind: str, name: str) -> None:
@@ -82,8 +89,13 @@ def _part(console: Any, kind: str, name: str) -> None:
         for column in ("name", "type", "default", "unit", "meaning"):
             table.add_column(column)
         for setting_name, s in settings.items():
-            table.add_row(setting_name, s.type_name(), str(reference.params.get(setting_name, s.default_text())),
-                          s.unit or "", s.help)
+            table.add_row(
+                setting_name,
+                s.type_name(),
+                str(reference.params.get(setting_name, s.default_text())),
+                s.unit or "",
+                s.help,
+            )
         console.print()
         console.print(table)
 
@@ -95,8 +107,11 @@ def _run(console: Any, path: str) -> None:
     run = RunDir.open(path)
     config, header, records = run.config(), run.header(), run.metrics()
     rows: dict[str, Any] = {
-        "environment": config.env.name, "architecture": f"{config.arch.name} {config.arch.params}",
-        "seed": config.seed, "started": header.get("started"), "resumed": len(header.get("resumed", [])),
+        "environment": config.env.name,
+        "architecture": f"{config.arch.name} {config.arch.params}",
+        "seed": config.seed,
+        "started": header.get("started"),
+        "resumed": len(header.get("resumed", [])),
         "git revision": header.get("git_revision"),
         "versions": ", ".join(f"{k} {v}" for k, v in header.get("versions", {}).items()),
         "checkpoints": ", ".join(str(n) for n in checkpoint.numbers(run.checkpoints)) or "none",

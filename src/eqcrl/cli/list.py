@@ -18,8 +18,13 @@ def list_parts(kind: str | None, as_json: bool) -> None:
     found = [e for k in kinds for e in registry.entries(k)]
     twice = {(e.kind, e.name) for i, e in enumerate(found) if (e.kind, e.name) in {(f.kind, f.name) for f in found[:i]}}
     rows = [
-        {"kind": e.kind, "name": e.qualified() if (e.kind, e.name) in twice else e.name,
-         "distribution": e.distribution, "version": e.version, "object": e.entry_point.value}
+        {
+            "kind": e.kind,
+            "name": e.qualified() if (e.kind, e.name) in twice else e.name,
+            "distribution": e.distribution,
+            "version": e.version,
+            "object": e.entry_point.value,
+        }
         for e in found
     ]
     if as_json:
@@ -36,7 +41,11 @@ def list_parts(kind: str | None, as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     before = None
     for row in rows:
-        table.add_row(row["kind"] if row["kind"] != before else "", row["name"],
-                      f"{row['distribution']} {row['version']}", row["object"])
+        table.add_row(
+            row["kind"] if row["kind"] != before else "",
+            row["name"],
+            f"{row['distribution']} {row['version']}",
+            row["object"],
+        )
         before = row["kind"]
     make_console().print(table)

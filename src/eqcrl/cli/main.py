@@ -88,6 +88,9 @@ def _call(args: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        click.echo(f"Error: {type(error).__name__}: {error}\n  This was not foreseen; --debug shows where it "
-                   "happened. Please report it.", err=True)
+        click.echo(
+            f"Error: {type(error).__name__}: {error}\n  This was not foreseen; --debug shows where it "
+            "happened. Please report it.",
+            err=True,
+        )
         return 1

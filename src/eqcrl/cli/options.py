@@ -25,7 +25,11 @@ class SettingOption(click.Option):
         help_text = setting.help + (f"; {kind}" if kind.startswith("one of") else "")
         # click fills in defaults of its own unless told what to show, so the default is part of the text.
         click.Option.__init__(
-            self, [flag_of(key), "set__" + key.replace(".", "__")], type=str, default=None, expose_value=False,
+            self,
+            [flag_of(key), "set__" + key.replace(".", "__")],
+            type=str,
+            default=None,
+            expose_value=False,
             metavar="CHOICE" if kind.startswith("one of") else kind.upper().replace(" ", "-"),
             help=f"{help_text}{unit}  (default: {shown})",
             callback=lambda ctx, _, value: given(ctx).update({key: value} if value is not None else {}),
@@ -127,8 +131,10 @@ def _base_of(args: Sequence[str]) -> Mapping[str, Any]:
 
         for other in ("preset", "config"):
             if other in chosen:
-                raise UsageError(f"--{other} and --resume exclude each other: a run continues with its own "
-                                 "configuration.", mend=f"Leave out --{other}.")
+                raise UsageError(
+                    f"--{other} and --resume exclude each other: a run continues with its own configuration.",
+                    mend=f"Leave out --{other}.",
+                )
         return {"base": RunDir.open(chosen["resume"]).config()}
     return {"preset": chosen.get("preset", "quickstart"), "file": chosen.get("config")}
 

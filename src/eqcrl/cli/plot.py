@@ -8,8 +8,14 @@ import click
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("--metric", default="eval/success_any", show_default=True, help="A number of metrics.jsonl.")
-@click.option("--x", "axis", type=click.Choice(["env_steps", "grad_steps", "wall_seconds"]), default="env_steps",
-              show_default=True, help="What to draw it against.")
+@click.option(
+    "--x",
+    "axis",
+    type=click.Choice(["env_steps", "grad_steps", "wall_seconds"]),
+    default="env_steps",
+    show_default=True,
+    help="What to draw it against.",
+)
 @click.option("--out", metavar="FILE", default="curves.png", show_default=True, help="PNG, PDF or SVG file.")
 def plot(runs: tuple[str, ...], metric: str, axis: str, out: str) -> None:
     """Draw a metric of one or many runs.

@@ -19,7 +19,12 @@ STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 75}
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_context
 def train(
-    ctx: click.Context, preset: str | None, file: str | None, out: str | None, resume: str | None, dry_run: bool,
+    ctx: click.Context,
+    preset: str | None,
+    file: str | None,
+    out: str | None,
+    resume: str | None,
+    dry_run: bool,
     quiet: bool,
 ) -> int:
     """Train an agent, or continue a run.
@@ -37,11 +42,10 @@ def train(
     """
     config, origins = merged_config(ctx, {"preset": preset, "config": file, "resume": resume})
     # JAX is imported only now, when names and plain values are known to be right.
-    from eqcrl.cli.console import make_console
-
     from eqcrl import artifacts
     from eqcrl import run as runs
     from eqcrl.assemble import assemble, complete
+    from eqcrl.cli.console import make_console
     from eqcrl.errors import UsageError
     from eqcrl.plan import make_plan, render_plan
     from eqcrl.progress import summary_table
@@ -55,8 +59,9 @@ def train(
         return 0
     if resume is not None:
         if out is not None:
-            raise UsageError("--out and --resume exclude each other: a run continues in its own directory.",
-                             mend="Leave out --out.")
+            raise UsageError(
+                "--out and --resume exclude each other: a run continues in its own directory.", mend="Leave out --out."
+            )
         run = runs.resume(resume, config if given(ctx) else None, console=console, argv=sys.argv)
     else:
         run = runs.fit(config, out, console=console, argv=sys.argv)
@@ -65,7 +70,10 @@ def train(
     if run.metrics:
         console.print(summary_table(run.metrics, sum(run.outcome.compile_seconds.values()), str(run.directory.path)))
     if run.outcome.stopped_by is not None:
-        console.print(f"Stopped by {signal.Signals(run.outcome.stopped_by).name}; everything is saved. Continue with\n"
-                      f"  eqcrl train --resume {run.directory.path}", highlight=False)
+        console.print(
+            f"Stopped by {signal.Signals(run.outcome.stopped_by).name}; everything is saved. Continue with\n"
+            f"  eqcrl train --resume {run.directory.path}",
+            highlight=False,
+        )
         return STOPPED[signal.Signals(run.outcome.stopped_by)]
     return 0

@@ -49,8 +49,8 @@ class Maze:
 
     def steps_from_start(self) -> Int[np.ndarray, "rows columns"]:
         """Length of the shortest path from R in cells; -1 for walls and what R cannot reach."""
-        start = tuple(int(x) for x in self.cells("R")[0])
-        return _flood(self.walls(), start)
+        row, column = self.cells("R")[0]
+        return _flood(self.walls(), (int(row), int(column)))
 
     def reachable_cells(self) -> Int[np.ndarray, "cells 2"]:
         """Every cell connected to the start, the start included."""
@@ -93,8 +93,10 @@ def parse_maze(text: str, name: str) -> Maze:
             if symbol not in SYMBOLS:
                 raise ConfigError(f"The layout {name} has {symbol!r} in row {i}, column {j}.", mend=legend)
         if len(row) != len(rows[0]):
-            raise ConfigError(f"The layout {name} is ragged: row {i} has {len(row)} cells, row 1 has {len(rows[0])}.",
-                              mend="Give every row the same length.")
+            raise ConfigError(
+                f"The layout {name} is ragged: row {i} has {len(row)} cells, row 1 has {len(rows[0])}.",
+                mend="Give every row the same length.",
+            )
     border = rows[0] + rows[-1] + "".join(row[0] + row[-1] for row in rows)
     if set(border) != {"#"}:
         raise ConfigError(f"The layout {name} is open at its border.", mend="Close it with # on all four sides.")
@@ -107,8 +109,10 @@ def parse_maze(text: str, name: str) -> Maze:
     steps = maze.steps_from_start()
     lost = [(int(i) + 1, int(j) + 1) for i, j in goals if steps[i, j] < 0]
     if lost:
-        raise ConfigError(f"The layout {name} has a goal that its start cannot reach: row {lost[0][0]}, "
-                          f"column {lost[0][1]}.", mend="Open a way between R and every G.")
+        raise ConfigError(
+            f"The layout {name} has a goal that its start cannot reach: row {lost[0][0]}, column {lost[0][1]}.",
+            mend="Open a way between R and every G.",
+        )
     return maze
 
 
@@ -127,8 +131,9 @@ def find_maze(layout: str) -> Maze:
             return parse_maze(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The layout file {path} cannot be read: {error}.", mend="Give a text file.") from None
-    raise ConfigError(f"There is no layout {layout!r}: neither a built-in one nor a file.",
-                      mend=did_you_mean(layout, LAYOUTS))
+    raise ConfigError(
+        f"There is no layout {layout!r}: neither a built-in one nor a file.", mend=did_you_mean(layout, LAYOUTS)
+    )
 
 
 def self_contained(layout: str) -> str:

@@ -45,8 +45,10 @@ class PointMaze(AbstractEnv):
     )
     start: Annotated[
         Literal["anywhere", "fixed", "evaluation"],
-        Meta(description="anywhere: start and goal in any cell; fixed: start at R, goal in any cell; "
-             "evaluation: start at R, goal in a G cell"),
+        Meta(
+            description="anywhere: start and goal in any cell; fixed: start at R, goal in any cell; "
+            "evaluation: start at R, goal in a G cell"
+        ),
     ] = eqx.field(default="anywhere", static=True)
     episode_length: Annotated[int, Meta(ge=1, description="length of an episode", extra={"unit": "steps"})] = eqx.field(
         default=120, static=True
@@ -54,9 +56,9 @@ class PointMaze(AbstractEnv):
     cell_size: Annotated[float, Meta(ge=0.5, description="edge of a cell", extra={"unit": "m"})] = eqx.field(
         default=2.0, static=True
     )
-    success_radius: Annotated[
-        float, Meta(gt=0, description="distance that counts as reached", extra={"unit": "m"})
-    ] = eqx.field(default=0.5, static=True)
+    success_radius: Annotated[float, Meta(gt=0, description="distance that counts as reached", extra={"unit": "m"})] = (
+        eqx.field(default=0.5, static=True)
+    )
     action_size: int = eqx.field(default=2, static=True, init=False)
 
     def __check_init__(self) -> None:
@@ -100,8 +102,12 @@ class PointMaze(AbstractEnv):
         return PointState(position, velocity)
 
     def _move_axis(
-        self, walls: Bool[Array, "rows columns"], position: Float[Array, "2"], velocity: Float[Array, "2"],
-        axis: int, dt: float,
+        self,
+        walls: Bool[Array, "rows columns"],
+        position: Float[Array, "2"],
+        velocity: Float[Array, "2"],
+        axis: int,
+        dt: float,
     ) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
         """Move along one axis and stop flush where the leading edge would enter a wall cell.
 
@@ -146,7 +152,13 @@ class PointMaze(AbstractEnv):
 
     def evaluation(self) -> "PointMaze":
         """The same maze from R to the G cells."""
-        return PointMaze(self.layout, "evaluation", self.episode_length, self.cell_size, self.success_radius)
+        return PointMaze(
+            layout=self.layout,
+            start="evaluation",
+            episode_length=self.episode_length,
+            cell_size=self.cell_size,
+            success_radius=self.success_radius,
+        )
 
     def top_view(self) -> TopView:
         """The walls."""

@@ -56,9 +56,7 @@ class BatchedEnv(eqx.Module):
         """What the agent sees of each copy."""
         return jax.vmap(self.env.observation)(state.physics)
 
-    def step(
-        self, state: BatchState, action: Float[Array, "envs action"], key: Key
-    ) -> tuple[BatchState, StepResult]:
+    def step(self, state: BatchState, action: Float[Array, "envs action"], key: Key) -> tuple[BatchState, StepResult]:
         """One control step of all copies; copies whose episode ended stand at a start afterwards."""
         step_key, reset_key = jax.random.split(key)
         physics = jax.vmap(self.env.step)(state.physics, action, jax.random.split(step_key, self.num_envs))

@@ -48,7 +48,8 @@ def sample(
 
 
 def log_prob_from_noise(
-    noise: Float[Array, "*batch action"], before_tanh: Float[Array, "*batch action"],
+    noise: Float[Array, "*batch action"],
+    before_tanh: Float[Array, "*batch action"],
     log_std: Float[Array, "*batch action"],
 ) -> Float[Array, "*batch"]:
     """log pi(tanh(u)) = sum_i [log N(eps_i) - log_std_i - log(1 - tanh(u_i)^2)], u = mean + std * eps.

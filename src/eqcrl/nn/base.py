@@ -8,17 +8,21 @@ from jaxtyping import Array, Float
 from eqcrl.types import Key
 
 
-class AbstractBlock(eqx.Module):
-    """A map from width to width with array leaves only, built by `Block(width, key=key)`, so that it stacks.
-
-    `dense_layers` counts the Dense layers inside, which is what an architecture's depth is measured in.
-    """
-
-    dense_layers: eqx.AbstractClassVar[int]
+class AbstractLayer(eqx.Module):
+    """A map from width to width with array leaves only, so that any number of them stack."""
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """Apply the block to the last axis."""
+        """Apply to the last axis."""
+
+
+class AbstractBlock(AbstractLayer):
+    """What an architecture repeats; built by `Block(width, key=key)`, registered in `eqcrl.blocks`."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def dense_layers() -> int:
+        """Dense layers inside, which is what the depth of an architecture counts."""
 
 
 class AbstractTrunk(eqx.Module):

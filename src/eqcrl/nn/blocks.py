@@ -1,14 +1,14 @@
 """Blocks: what a deep network repeats."""
 
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import AbstractBlock
+from eqcrl.nn.base import AbstractBlock, AbstractLayer
 from eqcrl.nn.layers import Dense, init_weight, layer_norm
 from eqcrl.types import Key
+
+LAYERS = 4
 
 
 class DenseNormSwish(AbstractBlock):
@@ -19,23 +19,26 @@ class DenseNormSwish(AbstractBlock):
     because many small leaves cost one kernel launch each in the optimizer.
     """
 
-    dense_layers: ClassVar[int] = 4
-
     weight: Float[Array, "layers width width"]
     bias: Float[Array, "layers width"]
     scale: Float[Array, "layers width"]
     shift: Float[Array, "layers width"]
 
     def __init__(self, width: int, *, key: Key):
-        keys = jax.random.split(key, self.dense_layers)
+        keys = jax.random.split(key, LAYERS)
         self.weight = jax.vmap(lambda k: init_weight(k, width, width))(keys)
-        self.bias = jnp.zeros((self.dense_layers, width))
-        self.scale = jnp.ones((self.dense_layers, width))
-        self.shift = jnp.zeros((self.dense_layers, width))
+        self.bias = jnp.zeros((LAYERS, width))
+        self.scale = jnp.ones((LAYERS, width))
+        self.shift = jnp.zeros((LAYERS, width))
+
+    @staticmethod
+    def dense_layers() -> int:
+        """Four."""
+        return LAYERS
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The branch alone, without the identity."""
-        for layer in range(self.dense_layers):
+        for layer in range(LAYERS):
             z = x @ self.weight[layer] + self.bias[layer]
             x = jax.nn.swish(layer_norm(z, self.scale[layer], self.shift[layer]))
         return x
@@ -44,24 +47,25 @@ class DenseNormSwish(AbstractBlock):
 class DenseSwish(AbstractBlock):
     """swish(x W + b): the layer of a plain multilayer perceptron."""
 
-    dense_layers: ClassVar[int] = 1
-
     dense: Dense
 
     def __init__(self, width: int, *, key: Key):
         self.dense = Dense(width, width, key=key)
+
+    @staticmethod
+    def dense_layers() -> int:
+        """One."""
+        return 1
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """One layer."""
         return jax.nn.swish(self.dense(x))
 
 
-class Residual(AbstractBlock):
-    """x + f(x) around another block."""
+class Residual(AbstractLayer):
+    """x + f(x) around another layer or block."""
 
-    dense_layers: ClassVar[int] = 0  # those of `branch`, which a class variable cannot say
-
-    branch: AbstractBlock
+    branch: AbstractLayer
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The identity plus the branch."""

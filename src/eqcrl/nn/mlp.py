@@ -28,8 +28,8 @@ class MLPTrunk(AbstractTrunk):
 class MLP(AbstractArch):
     """`depth` times Dense -> Swish: the baseline that depth does not help."""
 
-    depth: Annotated[int, Meta(ge=1, description="Dense layers before the head", extra={"unit": "layers"})] = (
-        eqx.field(default=4, static=True)
+    depth: Annotated[int, Meta(ge=1, description="Dense layers before the head", extra={"unit": "layers"})] = eqx.field(
+        default=4, static=True
     )
     width: Annotated[int, Meta(ge=1, description="units of every layer", extra={"unit": "units"})] = eqx.field(
         default=256, static=True

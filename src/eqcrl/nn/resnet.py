@@ -1,6 +1,6 @@
 """The residual network of the paper, from 4 to 1024 layers and beyond."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from eqcrl import registry
 from eqcrl.errors import ConfigError
-from eqcrl.nn.base import AbstractArch, AbstractBlock, AbstractTrunk
+from eqcrl.nn.base import AbstractArch, AbstractTrunk
 from eqcrl.nn.blocks import Residual
 from eqcrl.nn.layers import Dense, LayerNorm
 from eqcrl.nn.stacked import Remat, Stacked, stack
@@ -54,7 +54,7 @@ class ResNet(AbstractArch):
     ] = eqx.field(default="auto", static=True)
 
     def __check_init__(self) -> None:
-        layers = self.block_class().dense_layers
+        layers = self.block_class().dense_layers()
         if self.depth < layers or self.depth % layers:
             below = self.depth // layers * layers
             near = [d for d in (below, below + layers) if d > 0]
@@ -63,8 +63,8 @@ class ResNet(AbstractArch):
                 mend=f"Use depth {' or '.join(map(str, near))}.",
             )
 
-    def block_class(self) -> type[AbstractBlock]:
-        """The registered block that is repeated."""
+    def block_class(self) -> Any:
+        """The registered block that is repeated, a subclass of AbstractBlock."""
         return registry.load("block", self.block)
 
     def remat_policy(self) -> Remat:
@@ -79,12 +79,14 @@ class ResNet(AbstractArch):
         block = self.block_class()
         blocks = stack(
             lambda k: Residual(block(self.width, key=k)),
-            self.depth // block.dense_layers, self.remat_policy(), key=blocks_key,
+            self.depth // block.dense_layers(),
+            self.remat_policy(),
+            key=blocks_key,
         )
         return ResNetTrunk(Dense(input_size, self.width, key=stem_key), LayerNorm(self.width), blocks)
 
     def saved_floats_per_row(self) -> int:
         """Per layer: 1/4 of a row under `block`, 1 and the block's input under `dots`, about 5 without remat."""
-        blocks = self.depth // self.block_class().dense_layers
+        blocks = self.depth // self.block_class().dense_layers()
         per_row = {"block": blocks, "dots": self.depth + blocks, "none": 5 * self.depth + blocks}
         return self.width * (per_row[self.remat_policy()] + 3)

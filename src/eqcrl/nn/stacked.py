@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import AbstractBlock
+from eqcrl.nn.base import AbstractLayer
 from eqcrl.types import Key
 
 Remat = Literal["none", "dots", "block"]
@@ -25,7 +25,7 @@ Remat = Literal["none", "dots", "block"]
 class Stacked(eqx.Module):
     """`blocks` is one block whose every leaf has a leading axis of `count`; calling applies them in order."""
 
-    blocks: AbstractBlock
+    blocks: AbstractLayer
     count: int = eqx.field(static=True)
     remat: Remat = eqx.field(static=True)
 
@@ -34,7 +34,7 @@ class Stacked(eqx.Module):
         if self.count == 0:
             return x
 
-        def body(x: Array, block: AbstractBlock) -> tuple[Array, None]:
+        def body(x: Array, block: AbstractLayer) -> tuple[Array, None]:
             return block(x), None
 
         # CSE cannot undo the recomputation across a scan's forward and backward loop, so guarding against it
@@ -46,7 +46,7 @@ class Stacked(eqx.Module):
         return jax.lax.scan(body, x, self.blocks)[0]
 
 
-def stack(make_block: Callable[[Key], AbstractBlock], count: int, remat: Remat, *, key: Key) -> Stacked:
+def stack(make_block: Callable[[Key], AbstractLayer], count: int, remat: Remat, *, key: Key) -> Stacked:
     """`count` independently initialized blocks. All leaves of a block must be arrays.
 
     Raises: TypeError for a block with a leaf that is not an array.

@@ -79,9 +79,7 @@ def _sortable(value: Any) -> tuple[int, float, str]:
     return 1, 0.0, "" if value is None else str(value)
 
 
-def series(
-    records: Records, metric: str, x: str
-) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"]]:
+def series(records: Records, metric: str, x: str) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"]]:
     """The finite values of a metric over increasing x.
 
     Of several records at one x the last counts (a run was resumed from an earlier checkpoint).

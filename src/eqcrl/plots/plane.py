@@ -51,15 +51,12 @@ def plane_of(episodes: Episodes, top_view: TopView | None, success_radius: float
     held = np.asarray(episodes.at_goal, bool)
     if paths.ndim != 3 or goals.shape != paths.shape[1:] or held.shape != (len(paths) - 1, paths.shape[1]):
         raise UsageError(
-            f"These are not episodes: achieved goals {paths.shape}, desired goals {goals.shape}, "
-            f"at goal {held.shape}.",
+            f"These are not episodes: achieved goals {paths.shape}, desired goals {goals.shape}, at goal {held.shape}.",
             mend="Give what `eqcrl.evaluate.run_episodes` returns: (time + 1, episodes, goal), "
             "(episodes, goal), (time, episodes).",
         )
     if paths.shape[2] < 2:
-        raise UsageError(
-            "The goal has one coordinate only, and a plane has two.", mend="Return None as top view."
-        )
+        raise UsageError("The goal has one coordinate only, and a plane has two.", mend="Return None as top view.")
     if paths.shape[1] == 0:
         raise UsageError("There are no episodes to draw.", mend="Evaluate at least one episode.")
     paths, goals = paths[:, :, :2], goals[:, :2]

@@ -55,6 +55,7 @@ class Stage:
             str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), self.font_size * OVERSAMPLING
         )
         self._still = Image.new("RGB", tuple((self.size * OVERSAMPLING)[::-1].tolist()), rgb(FREE))
+        self._caption_form = self._fitting_caption()
         self._pale = 0
         """Steps whose pale trail is on the still picture already."""
         for panel in range(len(self.chosen)):
@@ -115,9 +116,7 @@ class Stage:
         if np.isfinite(self.plane.paths[0, episode]).all():
             x, y = local(self.plane.paths[0, episode])
             arm = self._radius(2.5)
-            draw.rectangle(
-                (x - arm, y - arm, x + arm, y + arm), fill="white", outline=rgb(BLACK), width=OVERSAMPLING
-            )
+            draw.rectangle((x - arm, y - arm, x + arm, y + arm), fill="white", outline=rgb(BLACK), width=OVERSAMPLING)
         row, column = (self._corner(panel) * OVERSAMPLING).tolist()
         self._still.paste(ground, (column, row))
         ImageDraw.Draw(self._still).rectangle(
@@ -132,9 +131,7 @@ class Stage:
             path = self.plane.paths[self._pale : t + 1, episode]
             path = path[np.isfinite(path).all(axis=1)]
             if len(path) > 1:
-                draw.line(
-                    self._points(panel, path), fill=_blend(BLUE, 0.65), width=2 * OVERSAMPLING, joint="curve"
-                )
+                draw.line(self._points(panel, path), fill=_blend(BLUE, 0.65), width=2 * OVERSAMPLING, joint="curve")
         self._pale = t
 
     def _draw_actor(self, draw: ImageDraw.ImageDraw, panel: int, episode: int, t: int) -> None:
@@ -162,14 +159,21 @@ class Stage:
                 draw.ellipse((x - core, y - core, x + core, y + core), fill="white")
         self._write_caption(draw, panel, episode, t)
 
+    def _fitting_caption(self) -> str:
+        """The longest form of the caption that leaves room for the state at every step in every panel."""
+        plane = self.plane
+        room = float(self.panel[1]) * OVERSAMPLING - self.font.getlength(f"was there at {plane.steps()}")
+        widest = {"episode": max(self.chosen), "t": plane.steps()}
+        forms = ("episode {episode}, step {t}", "#{episode}, step {t}", "#{episode}: {t}", "{t}")
+        fitting = (f for f in forms if self.font.getlength(f.format(**widest)) + self.font.getlength("  ") <= room)
+        return next(fitting, forms[-1])
+
     def _write_caption(self, draw: ImageDraw.ImageDraw, panel: int, episode: int, t: int) -> None:
         held = self.plane.at_goal[: t + 1, episode]
         state = "at the goal" if held[t] else f"was there at {int(held.argmax())}" if held.any() else ""
         row, column = (self._corner(panel) * OVERSAMPLING).tolist()
         width = int(self.panel[1]) * OVERSAMPLING
-        room = width - self.font.getlength(state) - self.font_size * OVERSAMPLING
-        texts = (f"episode {episode}, step {t}", f"#{episode}, step {t}", f"{t}")
-        text = next((text for text in texts if self.font.getlength(text) <= room), texts[-1])
+        text = self._caption_form.format(episode=episode, t=t)
         middle = row - self.caption * OVERSAMPLING / 2
         draw.text((column, middle), text, fill=rgb(INK), font=self.font, anchor="lm")
         draw.text((column + width, middle), state, fill=rgb(GREEN), font=self.font, anchor="rm")

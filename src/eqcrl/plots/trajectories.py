@@ -35,8 +35,8 @@ def trajectories(
     The title has the share of all episodes that succeeded. Successful paths are solid and end in a
     dot, failed ones are dashed and end in a cross. `success_radius` is in the unit of the goal.
 
-    Raises: UsageError for an environment without a top view, no episodes, or an unknown suffix; RunError if the
-    disk refuses.
+    Raises: UsageError for an environment without a top view, no episodes, or an unknown suffix; RunError
+    if the disk refuses.
     """
     plane = plane_of(episodes, top_view, success_radius)
     if num_drawn < 1:
@@ -51,9 +51,7 @@ def trajectories(
         share += f" ({plane.success().mean():.0%})"
         share += f", the first {drawn} drawn" if drawn < plane.num_episodes() else ""
         axes.set_title(f"{title}\n{share}" if title else share, loc="left")
-        axes.legend(
-            handles=_legend(plane, drawn), loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0
-        )
+        axes.legend(handles=_legend(plane, drawn), loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
         save_figure(figure, Path(path))
     return figure
 
@@ -85,9 +83,7 @@ def _set_up(axes: Axes, plane: Plane) -> None:
         for top, left, bottom, right in plane.walls.tolist()
     ]
     # Not antialiased: the seam between two neighboring boxes would show as a hairline.
-    axes.add_collection(
-        PolyCollection(corners, facecolors=WALL, linewidths=0, antialiaseds=False), autolim=False
-    )
+    axes.add_collection(PolyCollection(corners, facecolors=WALL, linewidths=0, antialiaseds=False), autolim=False)
 
 
 def _draw_goals(axes: Axes, plane: Plane, drawn: int) -> None:
@@ -178,9 +174,7 @@ def _legend(plane: Plane, drawn: int) -> list[Line2D | Patch]:
             markersize=6,
             label="start",
         ),
-        Line2D(
-            [], [], linestyle="", marker="+", color=GREEN, markersize=7, markeredgewidth=1.4, label="goal"
-        ),
+        Line2D([], [], linestyle="", marker="+", color=GREEN, markersize=7, markeredgewidth=1.4, label="goal"),
         Patch(
             facecolor=(*to_rgb(GREEN), 0.12),
             edgecolor=(*to_rgb(GREEN), 0.6),
