@@ -6,10 +6,8 @@ from rich.console import Console
 
 from eqcrl import plots, render
 from eqcrl.config import Part
-from eqcrl.errors import UsageError
+from eqcrl.plots.output import check_suffix
 from eqcrl.run import Run
-
-FILM_SUFFIXES = (".gif", ".mp4")
 
 
 def leave(run: Run, console: Console) -> None:
@@ -35,15 +33,6 @@ def leave(run: Run, console: Console) -> None:
     render.animate(episodes, view, run.directory.videos / "policy.gif", success_radius=radius)
 
 
-def check_film_path(path: Path) -> None:
-    """Raises: UsageError for a suffix that is no film, before anything is computed."""
-    if path.suffix.lower() not in FILM_SUFFIXES:
-        raise UsageError(
-            f"{path} is no film: its suffix is {path.suffix or 'missing'!r}.",
-            mend=f"End it with {' or '.join(FILM_SUFFIXES)}.",
-        )
-
-
 def render_policy(
     run: Run, path: Path, *, env: Part | None, episodes: int, seed: int, deterministic: bool, training_starts: bool
 ) -> list[Path]:
@@ -51,7 +40,7 @@ def render_policy(
 
     Raises: UsageError for another suffix or an environment without a top view; what `Run.evaluate` raises.
     """
-    check_film_path(path)
+    check_suffix(path, render.FILM_SUFFIXES, "film")
     acted_in = run.eval_env(env, training_starts=training_starts)
     _, ran = run.evaluate(
         env=env, episodes=episodes, deterministic=deterministic, seed=seed, training_starts=training_starts

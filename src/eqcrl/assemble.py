@@ -27,7 +27,14 @@ class System(eqx.Module):
 
 def part_signature(kind: str, name: str) -> Signature:
     """Settings and slots of a part. Raises: UnknownName, NameConflict, BrokenPlugin."""
-    return signature_of(registry.load(kind, name))
+    factory = registry.load(kind, name)
+    if not callable(factory):
+        raise BrokenPlugin(
+            f"The {kind} {name!r} of {registry.resolve(kind, name).entry.origin()} is a {type(factory).__name__}, "
+            "which nothing can be built from.",
+            mend="Let its entry point name a class or a function.",
+        )
+    return signature_of(factory)
 
 
 def check_params(field: str, part: Part, origins: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def save(folder: Path, state: TrainState, extra: Mapping[str, Any]) -> Path:
     beside = folder / f".{number:09d}.{os.getpid()}.part"
     manifest: dict[str, Any] = {"format": FORMAT, "unrolls": number, **extra, "files": {}}
     try:
+        shutil.rmtree(beside, ignore_errors=True)  # a killed process may have had our number (in containers)
         beside.mkdir(parents=True)
         for name, tree in _split(state).items():
             path = beside / f"{name}.eqx"
@@ -130,8 +131,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         known = manifest["format"] == FORMAT and isinstance(manifest["unrolls"], int)
         files = manifest["files"]
         complete = all({"sha256", "bytes", "leaves"} <= files[name].keys() for name in FILES)
+        if not all(len(row) == 3 for name in FILES for row in files[name]["leaves"]):
+            raise ValueError("its list of arrays is malformed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, f"its manifest.json cannot be read ({type(error).__name__}: {error})") from None
+        raise damaged(path, f"its manifest.json cannot be read ({type(error).__name__}: {error})") from None
     if not known or not complete:
         raise CheckpointError(
             f"The checkpoint {path} has format {manifest['format']!r}; this version reads {FORMAT}.",
@@ -140,7 +143,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _damaged(path: Path, why: str) -> CheckpointError:
+def damaged(path: Path, why: str) -> CheckpointError:
+    """The error for a checkpoint that cannot be believed, with the way back to an older one."""
     others = [n for n in numbers(path.parent) if f"{n:09d}" != path.name]
     mend = (
         f"Remove {path} to continue from {others[-1]:09d}, the one before."
@@ -156,15 +160,15 @@ def _load_file(path: Path, name: str, like: Any, manifest: Mapping[str, Any]) ->
     if facts["leaves"] != _leaf_table(like):
         raise _wrong_shapes(path, facts["leaves"], _leaf_table(like))
     if not file.is_file():
-        raise _damaged(path, f"{file.name} is missing")
+        raise damaged(path, f"{file.name} is missing")
     if file.stat().st_size != facts["bytes"]:
-        raise _damaged(path, f"{file.name} has {file.stat().st_size} bytes instead of {facts['bytes']}")
+        raise damaged(path, f"{file.name} has {file.stat().st_size} bytes instead of {facts['bytes']}")
     if _digest(file) != facts["sha256"]:
-        raise _damaged(path, f"the content of {file.name} does not match its checksum")
+        raise damaged(path, f"the content of {file.name} does not match its checksum")
     try:
         plain = eqx.tree_deserialise_leaves(file, shapes)
     except Exception as error:
-        raise _damaged(path, f"{file.name} cannot be read ({type(error).__name__}: {error})") from error
+        raise damaged(path, f"{file.name} cannot be read ({type(error).__name__}: {error})") from error
     return jax.tree.map(lambda p, leaf: jax.random.wrap_key_data(p) if _is_key(leaf) else p, plain, like)
 
 
@@ -188,7 +192,7 @@ def load(path: Path, like: TrainState) -> TrainState:
     parts = {name: _load_file(path, name, tree, manifest) for name, tree in _split(like).items()}
     state = TrainState(parts["agent"], *parts["rest"])
     if int(state.unrolls) != manifest["unrolls"]:
-        raise _damaged(path, "its manifest.json was edited")
+        raise damaged(path, "its manifest.json was edited")
     return state
 
 

@@ -3,7 +3,6 @@
 Reading and checking it needs no JAX. Parameters of parts are checked where parts are loaded (`assemble`).
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ import tomli_w
 from eqcrl import registry
 from eqcrl.errors import ConfigError
 from eqcrl.settings import Meta, Setting, coerce, make_setting, unknown_key
+from eqcrl.toml import line_of, parse_toml, read_toml
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     `Config.load` merges preset, file and overrides; `to_toml` writes what `load` reads back unchanged.
     """
 
-    seed: Annotated[int, _count("seed of every random number of the run", "", ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1, description="seed of every random number of the run")] = 0
     env: Annotated[Part, _part("env", "environment to train on")] = Part("point-u-maze")
     eval_env: Annotated[
         Part | None, _part("env", "environment to evaluate on; by default the one that `env` names for it")
@@ -105,12 +105,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @staticmethod
     def load(
-        preset: str = "quickstart",
+        preset: str | None = None,
         file: str | Path | None = None,
         overrides: Mapping[str, Any] | None = None,
         origin: str = "override",
     ) -> "Config":
-        """Defaults < `preset` < TOML `file` < `overrides` (dotted keys, e.g. `{"train.batch_size": 512}`).
+        """Defaults < `preset` < TOML `file` < `overrides`, which are dotted keys such as `{"train.batch_size": 512}`.
+
+        The preset is by default the one that the file names, else quickstart.
 
         Raises: ConfigError for unknown keys (with the nearest known one and the file's line), values of the
             wrong type or range, and combinations that cannot work; UnknownName for parts not installed.
@@ -121,7 +123,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     @staticmethod
     def merge(
-        preset: str = "quickstart",
+        preset: str | None = None,
         file: str | Path | None = None,
         overrides: Mapping[str, Any] | None = None,
         origin: str = "override",
@@ -131,22 +133,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
         Returns with it, for each dotted key that was set, the place where (for messages about parts' parameters).
         """
-        merged = _Merged()
+        merged = _Merged(inherit=base is None)
         if base is not None:
             merged.add(base.flat(), lambda key: "the run's config.toml")
         else:
-            text, tree = _read_toml(Path(file)) if file is not None else ("", {})
-            preset = tree.pop("preset", preset)
+            text, tree = read_toml(Path(file)) if file is not None else ("", {})
+            preset = _choose_preset(preset, tree.pop("preset", None), file)
             merged.add(_flatten(registry.load("preset", preset)), lambda key: f"preset {preset!r}")
-            merged.add(_flatten(tree), lambda key: f"{file}{_line_of(text, key)}")
+            merged.add(_flatten(tree), lambda key: f"{file}{line_of(text, key)}")
         merged.add(dict(overrides or {}), lambda key: f"{origin} `{key}`")
         return merged.build(), merged.origins
 
     @staticmethod
     def from_toml(text: str, origin: str) -> "Config":
         """The configuration that `to_toml` wrote; `origin` names it in messages. Raises: ConfigError."""
-        merged = _Merged()
-        merged.add(_flatten(_parse_toml(text, origin)), lambda key: f"{origin}{_line_of(text, key)}")
+        merged = _Merged(inherit=False)
+        merged.add(_flatten(parse_toml(text, origin)), lambda key: f"{origin}{line_of(text, key)}")
         return merged.build()
 
     def to_toml(self) -> str:
@@ -258,15 +260,17 @@ def static_settings() -> dict[str, Setting]:
 class _Merged:
     """Layers of dotted keys, the last one wins; remembers where each value came from."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, inherit: bool) -> None:
+        self.inherit = inherit
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
 
     def add(self, layer: Mapping[str, Any], origin_of: Any) -> None:
         known = static_settings()
         # Names first: naming another part drops the parameters that lower layers set for the old one.
-        for key in sorted(layer, key=lambda k: k not in PART_KINDS):
+        for key in sorted(layer, key=lambda k: k.removesuffix(".name") not in PART_KINDS):
             value, origin = layer[key], origin_of(key)
+            key = key.removesuffix(".name") if key.removesuffix(".name") in PART_KINDS else key
             head, _, rest = key.partition(".")
             if key in PART_KINDS:
                 self._name_part(key, value, origin)
@@ -296,7 +300,8 @@ class _Merged:
     def _part_of(self, field: str, default: Part | None) -> Part | None:
         params = {k.partition(".")[2]: v for k, v in self.values.items() if k.startswith(f"{field}.")}
         name = self.values.get(field, default.name if default else None)
-        parent = INHERITS.get(field)
+        # A configuration that was written out by `to_toml` says everything already.
+        parent = INHERITS.get(field) if self.inherit else None
         if parent and (name is not None or params):
             inherited = self._part_of(parent, getattr(Config(), parent))
             assert inherited is not None
@@ -356,35 +361,11 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _parse_toml(text: str, origin: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{origin} is not valid TOML: {error}.", mend="Correct that line.") from None
-
-
-def _read_toml(path: Path) -> tuple[str, dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(
-            f"The configuration file {path} cannot be read: {reason}.", mend="Give the path of a TOML file."
-        ) from None
-    return text, _parse_toml(text, str(path))
-
-
-def _line_of(text: str, dotted: str) -> str:
-    """`:12` for the line on which a dotted key is set, as far as a plain scan can tell; else nothing."""
-    wanted = (dotted, f"{dotted}.name")
-    table = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        line = line.strip()
-        if line.startswith("[") and line.endswith("]"):
-            table = line.strip("[] ").replace('"', "") + "."
-        elif "=" in line and table + line.split("=")[0].strip().replace('"', "") in wanted:
-            return f":{number}"
-    return ""
+def _choose_preset(asked: str | None, in_file: Any, file: str | Path | None) -> str:
+    """The preset asked for, else the one that the file names, else the default."""
+    if in_file is not None and not isinstance(in_file, str):
+        raise ConfigError(f"{file}: `preset = {in_file!r}` is not a name.", mend="`eqcrl list preset` shows them.")
+    return asked or in_file or "quickstart"
 
 
 # Settings that a resumed run may change: they decide how long it goes on and what it writes, not what it learns.

@@ -12,9 +12,10 @@ from eqcrl.types import Key, Metrics
 
 
 class Episodes(eqx.Module):
-    """What happened, step by step; row t of `achieved_goal` is the state after t steps, frozen at termination."""
+    """What happened, step by step; row t of `achieved_goal` is the state after t steps, frozen at termination
+    (so it has time + 1 rows)."""
 
-    achieved_goal: Float[Array, "time+1 episodes goal"]
+    achieved_goal: Float[Array, "moments episodes goal"]
     desired_goal: Float[Array, "episodes goal"]
     at_goal: Bool[Array, "time episodes"]
     """Within the success radius after this step, no termination before."""

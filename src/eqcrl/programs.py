@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from eqcrl import epoch as ep
 from eqcrl.assemble import System
@@ -24,6 +25,8 @@ class Programs:
     collect: Callable[[ep.TrainState], ep.TrainState]
     epoch: Callable[[ep.TrainState], tuple[ep.TrainState, Metrics]]
     evaluate: Evaluate
+    finite: Callable[[Any], Any]
+    """For an agent's state, whether each leaf is finite: the same tree with booleans."""
     compile_seconds: dict[str, float]
 
 
@@ -59,5 +62,6 @@ def compile_programs(system: System) -> Programs:
         collect=compiled("collect", lambda state: ep.collect(algorithm, state), shapes, donate=True),
         epoch=compiled("epoch", lambda state: ep.epoch(algorithm, state), shapes, donate=True),
         evaluate=compiled("evaluate", evaluation(system), shapes.agent, key),
+        finite=compiled("finite", lambda agent: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), agent), shapes.agent),
         compile_seconds=seconds,
     )

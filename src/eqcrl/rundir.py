@@ -18,6 +18,7 @@ from typing import Any
 
 from eqcrl.config import Config
 from eqcrl.errors import RunError, UsageError
+from eqcrl.files import write_atomically, writing
 
 RECORDED_PACKAGES = ("eqcrl", "jax", "jaxlib", "equinox", "optax", "numpy")
 
@@ -110,38 +111,6 @@ class RunDir:
         kept = [r for r in self.metrics() if r["env_steps"] <= env_steps]
         if self.metrics_file.exists():
             write_atomically(self.metrics_file, "".join(json.dumps(r) + "\n" for r in kept))
-
-
-class writing:
-    """Turns an OSError inside the block into a RunError that names the path and the reason."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError):
-            raise RunError(
-                f"Cannot write {error.filename or self.path}: {error.strerror or error}.",
-                mend="Free space or choose a writable place with --out. What was saved before is intact.",
-            ) from error
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside, flush to disk, rename: a reader sees the old file or the new one. Raises: RunError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    data = content.encode() if isinstance(content, str) else content
-    with writing(path):
-        try:
-            with beside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def default_path(config: Config) -> Path:

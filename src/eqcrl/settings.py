@@ -8,7 +8,7 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -128,12 +128,16 @@ def coerce(value: Any, setting: Setting, *, key: str, origin: str) -> Any:
 def _whole_number(text: str) -> Any:
     """`1e6` and `1_000_000` are welcome where a whole number is asked for; anything else is left to fail."""
     try:
-        number = float(text.replace("_", ""))
+        return int(text)  # first, because a float holds 53 bits only
+    except ValueError:
+        pass
+    try:
+        number = float(text)
     except ValueError:
         return text
     return int(number) if number.is_integer() else text
 
 
-def unknown_key(key: str, known: typing.Iterable[str], *, origin: str) -> ConfigError:
+def unknown_key(key: str, known: Iterable[str], *, origin: str) -> ConfigError:
     """The error for a key that does not exist, with the nearest ones that do."""
     return ConfigError(f"{origin}: there is no setting `{key}`.", mend=did_you_mean(key, known))

@@ -14,7 +14,7 @@ from eqcrl import checkpoint
 from eqcrl import epoch as ep
 from eqcrl.assemble import System
 from eqcrl.config import RESUMABLE, Config, difference
-from eqcrl.errors import CheckpointError, DivergenceError
+from eqcrl.errors import CheckpointError, DivergenceError, EqcrlError
 from eqcrl.evaluate import Episodes
 from eqcrl.plan import state_shapes
 from eqcrl.programs import Programs, compile_programs
@@ -78,7 +78,6 @@ class Trainer:
         self.console = console
         self.prefill = config.prefill_epochs()
         self.total = self.prefill + config.num_epochs()
-        self.programs: Programs | None = None
         self.started = time.monotonic()
         self.wall_before = 0.0
 
@@ -92,17 +91,16 @@ class Trainer:
         Raises: CheckpointError if it is damaged, or was made under another configuration.
         """
         if not checkpoint.numbers(self.run.checkpoints):
+            # A run killed before its first checkpoint begins anew, and so do its records.
+            self.run.forget_metrics_after(0)
             return None
         path = checkpoint.latest(self.run.checkpoints)
         manifest = checkpoint.read_manifest(path)
         try:
             made_with = Config.from_toml(manifest["config"], f"{path}/manifest.json")
             self.wall_before = float(manifest["wall_seconds"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"The checkpoint {path} is damaged: its manifest lacks {error}.",
-                mend="Remove it to continue from the one before.",
-            ) from None
+        except (EqcrlError, KeyError, TypeError, ValueError) as error:
+            raise checkpoint.damaged(path, f"its manifest.json is no longer what was written ({error})") from None
         differ = difference(made_with, self.config, RESUMABLE)
         if differ:
             rows = "; ".join(f"{k} was {a!r}, is {b!r}" for k, (a, b) in differ.items())
@@ -127,23 +125,22 @@ class Trainer:
 
         Raises: CheckpointError, RunError, DivergenceError.
         """
-        state = self.restore()
-        self.console.print("Compiling ...", highlight=False)
-        self.programs = compile_programs(self.system)
-        total = sum(self.programs.compile_seconds.values())
-        self.console.print(
-            f"Compiled in {human_seconds(total)} (training epoch "
-            f"{human_seconds(self.programs.compile_seconds['epoch'])}).",
-            highlight=False,
-        )
-        if state is None:
-            state = self.programs.init(stream(self.config.seed, INIT_STREAM))
-        done = int(state.unrolls)
-        if done > 0:
-            self.console.print(f"Continuing at {self.env_steps(done):,} environment steps.", highlight=False)
-        reporter = Reporter(self.console, self.total - self.prefill, max(done - self.prefill, 0))
-        with stop_on_signal() as stop, reporter:
-            return self._loop(state, self.programs, reporter, stop)
+        with stop_on_signal() as stop:
+            state = self.restore()
+            self.console.print("Compiling ...", highlight=False)
+            programs = compile_programs(self.system)
+            took = programs.compile_seconds
+            self.console.print(
+                f"Compiled in {human_seconds(sum(took.values()))} (training epoch {human_seconds(took['epoch'])}).",
+                highlight=False,
+            )
+            if state is None:
+                state = programs.init(stream(self.config.seed, INIT_STREAM))
+            done = int(state.unrolls)
+            if done > 0:
+                self.console.print(f"Continuing at {self.env_steps(done):,} environment steps.", highlight=False)
+            with Reporter(self.console, self.total - self.prefill, max(done - self.prefill, 0)) as reporter:
+                return self._loop(state, programs, reporter, stop)
 
     def _loop(
         self, state: ep.TrainState, programs: Programs, reporter: Reporter, stop: Callable[[], int | None]
@@ -178,28 +175,31 @@ class Trainer:
             self.run.append_metrics(record)
             reporter.evaluated(record)
             if evaluation % self.config.checkpoint.every == 0 and unrolls < self.total:
-                self._save(state)
+                self._save(state, programs)
                 saved = unrolls
             at = time.monotonic()
         if pending is not None:
             self._settle(*pending, reporter)
         if saved != unrolls:
-            self._save(state)
+            self._save(state, programs)
         return Outcome(episodes, stop() if unrolls < self.total else None, programs.compile_seconds)
 
     def _settle(self, unrolls: int, metrics: Metrics, reporter: Reporter) -> None:
         """Wait for an epoch, and refuse to go on from one that is not finite."""
-        bad = [name for name, value in metrics.items() if not np.isfinite(value)]
+        bad = sorted(f"train/{name}" for name, value in metrics.items() if not np.isfinite(value))
         if bad:
-            kept = checkpoint.numbers(self.run.checkpoints)
-            where = f"the checkpoint at {self.env_steps(kept[-1]):,} environment steps" if kept else "no checkpoint"
-            raise DivergenceError(
-                f"Training diverged: {', '.join(f'train/{b}' for b in sorted(bad))} not finite in the epoch that ended "
-                f"at {self.env_steps(unrolls):,} environment steps, {self.grad_steps(unrolls):,} gradient steps.",
-                mend=f"Lower the step sizes (--agent.actor-rate, --agent.critic-rate) or the depth. "
-                f"Kept: metrics until then, {where}.",
-            )
+            raise self._diverged(", ".join(bad), unrolls)
         reporter.epoch_done(unrolls - self.prefill)
+
+    def _diverged(self, what: str, unrolls: int) -> DivergenceError:
+        kept = checkpoint.numbers(self.run.checkpoints)
+        where = f"the checkpoint at {self.env_steps(kept[-1]):,} environment steps" if kept else "no checkpoint yet"
+        return DivergenceError(
+            f"Training diverged: not finite after the epoch that ended at {self.env_steps(unrolls):,} environment "
+            f"steps, {self.grad_steps(unrolls):,} gradient steps: {what}.",
+            mend="Lower the step sizes (--agent.actor-rate, --agent.critic-rate), or check that the environment's "
+            f"observations are finite and of order 1. Kept: the metrics until then, and {where}.",
+        )
 
     def _rates(self, epochs: int, seconds: float) -> dict[str, float]:
         return {
@@ -217,7 +217,13 @@ class Trainer:
             **{f"eval/{k}": float(v) for k, v in scores.items()},
         }
 
-    def _save(self, state: ep.TrainState) -> None:
+    def _save(self, state: ep.TrainState, programs: Programs) -> None:
+        """Write a checkpoint, unless the networks went bad in the very last step, which no loss has seen yet."""
+        leaves = jax.tree_util.tree_leaves_with_path(programs.finite(state.agent))
+        bad = [jax.tree_util.keystr(path) for path, finite in leaves if not finite]
+        if bad:
+            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+            raise self._diverged(f"the agent's {bad[0].lstrip('.')}{more}", int(state.unrolls))
         extra = {"config": self.config.to_toml(), "wall_seconds": self.wall_seconds()}
         checkpoint.save(self.run.checkpoints, state, extra)
         checkpoint.prune(self.run.checkpoints, self.config.checkpoint.keep)

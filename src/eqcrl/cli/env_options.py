@@ -9,19 +9,14 @@ from eqcrl.config import Config, Part
 from eqcrl.rundir import RunDir
 
 
-def _first_argument(args: Sequence[str]) -> str | None:
-    return next((a for a in args if not a.startswith("-")), None)
-
-
 def run_env_options(args: Sequence[str]) -> list[SettingOption]:
     """`--env.KEY` for the environment given by `--env`, or else for the one that the run was trained on."""
     named = peek(args, ("env",)).get("env")
     if named is not None:
         return part_options("env", _named(named))
-    target = _first_argument(args)
-    if target is None or not RunDir(target).config_file.is_file():
-        return []
-    return part_options("env", RunDir.open(target).config().env)
+    # Values of other flags stand among the arguments too: the run is the one that is a run directory.
+    run = next((a for a in args if not a.startswith("-") and RunDir(a).config_file.is_file()), None)
+    return part_options("env", RunDir.open(run).config().env) if run is not None else []
 
 
 def check_env_options(args: Sequence[str]) -> list[SettingOption]:

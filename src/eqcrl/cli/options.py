@@ -136,7 +136,7 @@ def _base_of(args: Sequence[str]) -> Mapping[str, Any]:
                     mend=f"Leave out --{other}.",
                 )
         return {"base": RunDir.open(chosen["resume"]).config()}
-    return {"preset": chosen.get("preset", "quickstart"), "file": chosen.get("config")}
+    return {"preset": chosen.get("preset"), "file": chosen.get("config")}
 
 
 def train_options(args: Sequence[str]) -> list[SettingOption]:

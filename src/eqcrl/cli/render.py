@@ -15,19 +15,30 @@ from eqcrl.cli.options import SettingsCommand, given
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of starts and goals.")
 @click.option("--sampled", is_flag=True, help="Sample actions instead of taking the mode.")
 @click.option("--env", metavar="NAME", help="Act in another environment of the same sizes.")
-@click.option("--training-starts", is_flag=True,
-              help="Use the environment's own start and goal law instead of that of its evaluation.")
+@click.option(
+    "--training-starts",
+    is_flag=True,
+    help="Use the environment's own start and goal law instead of that of its evaluation.",
+)
 @click.pass_context
 def render(
-    ctx: click.Context, run: str, out: str | None, episodes: int, seed: int, sampled: bool, env: str | None,
+    ctx: click.Context,
+    run: str,
+    out: str | None,
+    episodes: int,
+    seed: int,
+    sampled: bool,
+    env: str | None,
     training_starts: bool,
 ) -> None:
     """Make a video of the policy of RUN, and a picture of the same trajectories beside it."""
     from eqcrl import artifacts
     from eqcrl import run as runs
+    from eqcrl.plots.output import check_suffix
+    from eqcrl.render import FILM_SUFFIXES
 
     path = Path(out) if out is not None else Path(run) / "videos" / "policy.gif"
-    artifacts.check_film_path(path)
+    check_suffix(path, FILM_SUFFIXES, "film")
     opened = runs.load(run)
     part = chosen_env(opened.config, env, given(ctx))
     for written in artifacts.render_policy(

@@ -19,7 +19,7 @@ LAYOUTS: dict[str, str] = {
     "u": "#####/#R..#/###.#/#GGG#/#####",
     "big": "########/#R.##GG#/#..#..G#/##...###/#..#...#/#.#G.#G#/#.GG#GG#/########",
     "hardest": (
-        "############/#R...#...GG#/#.##.#.#G#G#/#......#.GG#/#.####...#G#/"
+        "############/#R...#...GG#/#.##.#.#G#G#/#......#GGG#/#.####.###G#/"
         "#..#G#...GG#/##.#G#.#G###/#..#GG.#GGG#/############"
     ),
 }
@@ -125,12 +125,17 @@ def find_maze(layout: str) -> Maze:
         return parse_maze(LAYOUTS[layout], layout)
     if layout.startswith("#"):
         return parse_maze(layout, "given as text")
-    path = Path(layout).expanduser()
     try:
-        if path.is_file():
-            return parse_maze(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The layout file {path} cannot be read: {error}.", mend="Give a text file.") from None
+        path = Path(layout).expanduser()
+        exists = path.is_file()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null character: no name of a file
+        path, exists = Path(), False
+    if exists:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The layout file {path} cannot be read: {error}.", mend="Give a text file.") from None
+        return parse_maze(text, str(path))
     raise ConfigError(
         f"There is no layout {layout!r}: neither a built-in one nor a file.", mend=did_you_mean(layout, LAYOUTS)
     )

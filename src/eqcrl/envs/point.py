@@ -77,7 +77,7 @@ class PointMaze(AbstractEnv):
         if self.start == "anywhere":
             position = self._uniform_in(free, self.cell_size / 2 - HALF_SIZE, start_key)
         else:
-            position = self._uniform_in(maze.cells("R"), 0.1, start_key)
+            position = self._uniform_in(maze.cells("R"), min(0.1, self.cell_size / 2 - HALF_SIZE), start_key)
         goals = maze.cells("G") if self.start == "evaluation" else free
         goal = self._uniform_in(goals, self.cell_size / 2 - HALF_SIZE, goal_key)
         return PointState(position, jnp.zeros(2)), goal

@@ -1,14 +1,12 @@
-"""Pictures reach the disk whole or not at all."""
+"""Pictures on the disk."""
 
-import os
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from eqcrl.errors import RunError, UsageError
+from eqcrl.errors import UsageError
+from eqcrl.files import atomic
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -22,28 +20,6 @@ def check_suffix(path: Path, known: Iterable[str], what: str) -> str:
             mend=f"Give the file the suffix {' or '.join(known)}.",
         )
     return path.suffix.lower()
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; moved onto `path` at the end, removed if anything fails.
-
-    The folder is created. Raises: RunError for whatever the disk refuses; an earlier file is then intact.
-    """
-    # Not `tempfile`: its files are readable by their owner only, and the move would keep that.
-    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be written: {error.strerror or error}.",
-            mend="Choose a folder that can be written to and has space left.",
-        ) from error
-    finally:
-        if temporary.parent.is_dir():
-            temporary.unlink(missing_ok=True)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

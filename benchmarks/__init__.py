@@ -1,0 +1,1 @@
+"""Benchmarks: ours and a plain baseline in turns, in one process. `nox -s bench`; docs/performance.md explains."""

@@ -1,0 +1,60 @@
+"""Trace plus compile time of the whole training epoch, width 256, batch 256."""
+
+import jax
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks import cases
+from benchmarks.baselines.unrolled import unroll
+from benchmarks.paired import compare
+
+FLAT = 1.3
+"""Bar: depth 1024 may take this many times as long as depth 8."""
+
+
+@pytest.mark.parametrize(("depth", "rounds"), [(8, 3), (64, 2)])
+def test_compile_against_unrolled(benchmark: BenchmarkFixture, depth: int, rounds: int) -> None:
+    """The scanned epoch against the unrolled one of the same depth."""
+    benchmark.group = "compile"
+    algorithm = cases.algorithm(depth)
+    ours, baseline = cases.epoch_compiler(algorithm), cases.epoch_compiler(algorithm, unroll)
+    ours()  # the first compilation of a process loads much of JAX; the second is typical
+    compare(
+        benchmark,
+        f"trace + compile of the epoch, depth {depth}",
+        ours,
+        baseline,
+        baseline_name="unrolled layers",
+        rounds=rounds,
+        warmup=False,
+    )
+
+
+def test_compile_is_flat(benchmark: BenchmarkFixture) -> None:
+    """Depth 1024 against depth 8, both scanned. Bar: at most 1.3 times as long."""
+    benchmark.group = "compile"
+    deep, shallow = cases.epoch_compiler(cases.algorithm(1024)), cases.epoch_compiler(cases.algorithm(8))
+    compare(
+        benchmark,
+        "trace + compile of the epoch, depth 1024",
+        deep,
+        shallow,
+        baseline_name="ours at depth 8",
+        rounds=5,
+        memory=cases.memory(deep()),
+    )
+    # By processor time, so that a busy machine does not fail it; on a quiet one both agree.
+    assert benchmark.extra_info["cpu_ratio"] >= 1 / FLAT
+
+
+@pytest.mark.parametrize("remat", ["none", "dots", "block"])
+def test_temporaries_at_1024(benchmark: BenchmarkFixture, remat: str) -> None:
+    """What each rematerialization policy keeps; the time is that of compiling, the figure is `memory`."""
+    benchmark.group = "memory"
+    compile_anew = cases.epoch_compiler(cases.algorithm(1024, arch__remat=remat))
+    compiled = benchmark.pedantic(compile_anew, rounds=1, iterations=1)
+    memory = cases.memory(compiled)
+    benchmark.extra_info.update({"policy": remat, "depth": 1024, "memory": memory})
+    # Networks and optimizers are written over themselves: all results but the metrics share the arguments' memory.
+    assert memory["in_place"] >= 0.999 * memory["arguments"]
+    assert jax.default_backend() != "cpu" or memory["temporaries"] > 0

@@ -1,0 +1,80 @@
+"""Development sessions: `nox` runs lint, types and tests; `nox -s NAME` one of them; `nox -l` lists all.
+
+Requirements stand in pyproject.toml alone: sessions install eqcrl with the extra they need, or pick single tools
+out of the `dev` extra. Arguments after `--` go to the tool.
+"""
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.default_venv_backend = "venv"
+
+ROOT = Path(__file__).parent
+DEV = nox.project.load_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]["dev"]
+
+
+def tool(name: str) -> str:
+    """The requirement of a tool as the `dev` extra states it."""
+    return next(requirement for requirement in DEV if requirement.startswith(name))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common mistakes."""
+    session.install(tool("ruff"))
+    session.run("ruff", "check", *(session.posargs or ["."]))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types of src and plugins."""
+    session.install("-e", ".[test]", tool("pyright"))
+    session.run("pyright", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The test suite."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def plugins(session: nox.Session) -> None:
+    """The contract tests of every package under plugins/."""
+    packages = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
+    if not packages:
+        session.error("there is no package under plugins/")
+    session.install("-e", ".[test]", *(part for package in packages for part in ("-e", str(package))))
+    for package in packages:
+        session.run("pytest", "--rootdir", str(package), str(package / "tests"), *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation; a broken link or reference is an error."""
+    session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks beside their baselines; arguments go to pytest, e.g. `-- --unrolled-max-depth 64`."""
+    session.install("-e", ".[test]")
+    folder = Path(os.environ.get("OUT") or ROOT / "benchmarks" / "results").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    result = folder / "bench.json"
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "benchmarks",
+        "--benchmark-enable",
+        f"--benchmark-json={result}",
+        "-q",
+        *session.posargs,
+    )
+    session.run("python", "-m", "benchmarks.table", str(result))

@@ -1,0 +1,1 @@
+"""One environment and one energy for eqcrl, to copy and change."""

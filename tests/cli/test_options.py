@@ -1,0 +1,107 @@
+"""Every setting is a flag, with help, unit and default; flags of parts follow the chosen parts."""
+
+import re
+
+import pytest
+from helpers import assert_message
+
+from cli.conftest import Command
+from eqcrl.assemble import check_params
+from eqcrl.cli.options import config_options, flag_of, normalize, peek
+from eqcrl.config import PART_KINDS, Config, static_settings
+
+
+def help_of(eqcrl: Command, *args: str) -> str:
+    answer = eqcrl("train", *args, "--help")
+    assert answer.code == 0, answer.err
+    return " ".join(answer.out.split())
+
+
+def test_every_setting_is_in_the_help(eqcrl: Command) -> None:
+    shown = help_of(eqcrl)
+    config = Config.load()
+    for key, setting in static_settings().items():
+        assert f"{flag_of(key)} " in shown, key
+        assert setting.unit is None or f"[{setting.unit}]" in shown
+    for field in PART_KINDS:
+        part = getattr(config, field)
+        for name in check_params(field, part) if part else ():
+            assert f"{flag_of(f'{field}.{name}')} " in shown
+    for option in config_options(config):
+        assert option.help
+        assert "(default: " in option.help
+
+
+def test_defaults_are_those_in_force(eqcrl: Command) -> None:
+    def default(shown: str, flag: str) -> str:
+        found = re.search(rf"{re.escape(flag)} .*?\(default: (.*?)\)", shown)
+        assert found, flag
+        return found[1]
+
+    plain, paper = help_of(eqcrl), help_of(eqcrl, "--preset", "paper")
+    assert default(plain, "--train.num-envs") == "256"
+    assert default(paper, "--train.num-envs") == "512"
+    assert default(plain, "--arch.width") == "64"
+    assert default(paper, "--arch.width") == "256"
+    assert default(help_of(eqcrl, "--arch", "resnet-64"), "--arch.depth") == "64"
+
+
+def test_flags_follow_the_chosen_part(eqcrl: Command) -> None:
+    assert "--energy.temperature" not in help_of(eqcrl)
+    assert "--energy.temperature" in help_of(eqcrl, "--energy", "cosine")
+    assert "--energy.temperature" in help_of(eqcrl, "--energy=cosine")
+    assert "--arch.block" not in help_of(eqcrl, "--arch", "mlp")
+    assert "--eval-env.layout" in help_of(eqcrl, "--eval-env", "point-maze")
+
+
+def test_flags_set_what_they_say(eqcrl: Command) -> None:
+    answer = eqcrl(
+        "train", "--dry-run", "--train.batch_size=64", "--arch.width", "32", "--seed", "5", "--energy", "cosine",
+        "--energy.temperature", "0.5", "--train.total-env-steps", "1e6",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    config = Config.from_toml(answer.out.partition("\nPlan")[0], "printed")
+    assert (config.train.batch_size, config.seed, config.train.total_env_steps) == (64, 5, 1_000_000)
+    assert config.arch.params["width"] == 32
+    assert config.energy.name == "cosine"
+    assert config.energy.params["temperature"] == 0.5
+
+
+def test_file_and_flags(eqcrl: Command, tmp_path) -> None:  # noqa: ANN001
+    file = tmp_path / "mine.toml"
+    file.write_text('preset = "paper"\nseed = 4\n[train]\nbatch_size = 100\n')
+    answer = eqcrl("train", "--dry-run", "--config", file, "--seed", "9")
+    config = Config.from_toml(answer.out.partition("\nPlan")[0], "printed")
+    assert (config.seed, config.train.batch_size, config.train.num_envs) == (9, 100, 512)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--train.num-envs", "many", "Expected `int`"),
+        ("--train.num-envs", "0", "Expected `int` >= 1"),
+        ("--train.num-envs", "1.5", "Expected `int`"),
+        ("--seed", "-1", "Expected `int` >= 0"),
+        ("--agent.actor-rate", "-0.1", "Expected `float` > 0.0"),
+        ("--agent.actor-rate", "fast", "Expected `float`"),
+        ("--env.start", "everywhere", "Invalid enum value 'everywhere'"),
+        ("--arch.remat", "some", "Invalid enum value 'some'"),
+    ],
+)
+def test_a_value_that_does_not_fit(eqcrl: Command, flag: str, value: str, said: str) -> None:
+    answer = eqcrl("train", flag, value)
+    assert answer.code == 2
+    key = flag.removeprefix("--").replace("-", "_")
+    assert_message(answer.err, f"flag `{key}`", said, f"{key} is ", "the default is")
+
+
+def test_normalize_touches_flags_only() -> None:
+    assert normalize(["--train.num_envs=3", "--a_b", "c_d", "-x_y", "--out=my_run"]) == [
+        "--train.num-envs=3", "--a-b", "c_d", "-x_y", "--out=my_run",
+    ]  # fmt: skip
+
+
+def test_peek_takes_the_last_as_click_does() -> None:
+    assert peek(["--arch", "a", "--arch=b", "--out", "o"], ("arch", "env")) == {"arch": "b"}
+    assert peek(["--arch=b", "--arch", "a"], ("arch",)) == {"arch": "a"}
+    assert peek(["--arch"], ("arch",)) == {}

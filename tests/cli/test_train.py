@@ -1,0 +1,123 @@
+"""`eqcrl train`: what a run leaves and says."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import jax
+from helpers import LONG, METRICS, Terminal, assert_message, copy_run, flags, records, snapshot
+from PIL import Image
+
+from cli.conftest import Command
+from eqcrl import checkpoint
+from eqcrl.assemble import complete
+from eqcrl.config import Config
+
+
+def test_what_a_run_leaves(finished: Path) -> None:
+    assert sorted(p.name for p in finished.iterdir()) == [
+        "checkpoints", "config.toml", "figures", "header.json", "metrics.jsonl", "videos",
+    ]  # fmt: skip
+    assert sorted(snapshot(finished / "figures")) == ["learning_curve.png", "trajectories.png"]
+    assert sorted(snapshot(finished / "videos")) == ["policy.gif"]
+    for file, form in (
+        ("figures/learning_curve.png", "PNG"),
+        ("figures/trajectories.png", "PNG"),
+        ("videos/policy.gif", "GIF"),
+    ):
+        with Image.open(finished / file) as picture:
+            picture.load()
+            assert picture.format == form
+    assert checkpoint.numbers(finished / "checkpoints") == [392, 402]
+
+
+def test_the_configuration_is_complete(finished: Path) -> None:
+    config = Config.from_toml((finished / "config.toml").read_text(), "config.toml")
+    assert config == complete(Config.load(overrides=LONG))
+    tree = tomllib.loads((finished / "config.toml").read_text())
+    assert tree["agent"]["critic_rate"] == 3e-4  # a default, written out
+    assert tree["env"] | {"name": "point-u-maze", "layout": "u", "episode_length": 30} == tree["env"]
+
+
+def test_the_header(finished: Path) -> None:
+    header = json.loads((finished / "header.json").read_text())
+    assert header.keys() == {"started", "argv", "seed", "versions", "git_revision", "devices", "platform"}
+    assert header["seed"] == 0
+    assert "train" in header["argv"]
+    assert str(finished) in header["argv"]
+    assert header["versions"]["jax"] == jax.__version__
+    assert header["versions"].keys() == {"python", "eqcrl", "jax", "jaxlib", "equinox", "optax", "numpy"}
+    assert len(header["devices"]) == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}", header["started"])
+
+
+def test_the_metrics(finished: Path) -> None:
+    found = records(finished)
+    assert len(found) == 40
+    for i, record in enumerate(found, start=1):
+        # The agent may log more than the common measures; CRL logs its entropy coefficient.
+        assert record.keys() == METRICS | {"train/alpha"}
+        assert record["env_steps"] == 80 * (2 + 10 * i)
+        assert record["grad_steps"] == 3 * 10 * i
+        assert record["eval/episode_length"] == 30
+        assert 0 <= record["eval/success_end"] <= record["eval/success_any"] <= 1
+        assert record["train/env_steps_per_second"] > 0
+        assert abs(record["train/grad_steps_per_second"] / record["train/env_steps_per_second"] - 3 / 80) < 1e-9
+    assert found[-1]["train/critic_loss"] < found[0]["train/critic_loss"]  # it learns
+
+
+def test_what_it_says_and_when(finished_output: str, finished: Path) -> None:
+    order = [
+        finished_output.index(part)
+        for part in (
+            "parameters", "memory, estimated", "gradient steps per environment step", "Compiling ...", "Compiled in",
+            "First epoch took", "960 env steps", "Summary", "of it tracing and compiling",
+        )
+    ]  # fmt: skip
+    assert order == sorted(order)
+    assert re.search(r"First epoch took .* 399 to go: about .* done \w{3} \d\d:\d\d\.", finished_output)
+    assert "0.0375 gradient steps per environment step" in finished_output
+    assert str(finished) in " ".join(finished_output.split())
+
+
+def test_an_existing_run_is_left_alone(terminal: Terminal, finished: Path) -> None:
+    before = snapshot(finished)
+    done = terminal.call("train", *flags(LONG), "--out", finished)
+    assert done.returncode == 2
+    assert_message(done.stderr, f"The run directory {finished} holds a run already", f"--resume {finished}", "--out")
+    assert snapshot(finished) == before
+
+
+def test_a_dry_run_writes_nothing(eqcrl: Command, tmp_path: Path) -> None:
+    answer = eqcrl("train", "--dry-run", "--out", tmp_path / "run", *flags(LONG))
+    assert answer.code == 0
+    assert list(tmp_path.iterdir()) == []
+    assert "Compil" not in answer.out
+    config, _, plan = answer.out.partition("\nPlan")
+    assert Config.from_toml(config, "printed") == complete(Config.load(overrides=LONG))
+    for part in ("parameters", "memory, estimated", "gradient steps per environment step", "resnet (depth 4, width 16"):
+        assert part in plan
+
+
+def test_a_dry_run_of_the_largest_network(eqcrl: Command, tmp_path: Path) -> None:
+    answer = eqcrl("train", "--dry-run", "--preset", "paper", "--arch", "resnet-1024")
+    assert answer.code == 0
+    assert list(tmp_path.iterdir()) == []
+    assert re.search(r"parameters +203 M|parameters +204 M", answer.out), answer.out
+    assert re.search(r"memory, estimated +\d+\.\d GiB", answer.out)
+
+
+def test_a_dry_run_of_a_resumed_run(eqcrl: Command, finished: Path) -> None:
+    before = snapshot(finished)
+    answer = eqcrl("train", "--resume", finished, "--train.total-env-steps", 64_000, "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "total_env_steps = 64000" in answer.out
+    assert snapshot(finished) == before
+
+
+def test_quiet_is_quiet(eqcrl: Command, finished: Path, tmp_path: Path) -> None:
+    run = copy_run(finished, tmp_path / "run")
+    answer = eqcrl("train", "--resume", run, "--quiet")
+    assert (answer.code, answer.out) == (0, ""), answer.err
+    assert "Error" not in answer.err
