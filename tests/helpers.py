@@ -120,9 +120,7 @@ def records(run: Path) -> list[dict[str, Any]]:
 
 def timeless(run: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl without what a clock decides."""
-    return [
-        {k: v for k, v in r.items() if k != "wall_seconds" and not k.endswith("_per_second")} for r in records(run)
-    ]
+    return [{k: v for k, v in r.items() if k != "wall_seconds" and not k.endswith("_per_second")} for r in records(run)]
 
 
 def final_checkpoint(run: Path) -> dict[str, bytes]:

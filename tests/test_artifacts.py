@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import tiny, tiny_programs, tiny_system
 from PIL import Image
 from rich.console import Console
 
@@ -15,6 +14,7 @@ from eqcrl.errors import UsageError
 from eqcrl.run import Run
 from eqcrl.rundir import RunDir
 from eqcrl.trainer import Trainer
+from helpers import tiny, tiny_programs, tiny_system
 
 
 @pytest.fixture
@@ -73,12 +73,23 @@ def test_a_task_without_a_plane_says_so(run: Run, monkeypatch: pytest.MonkeyPatc
     assert "point-u-maze has no top view: no picture of trajectories, no film." in text.getvalue()
 
 
-@pytest.mark.parametrize("name", ["film.avi", "film", "film.gif.txt"])
-def test_what_is_no_film(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"{name} is no film: .*\n  End it with \.gif or \.mp4\."):
-        artifacts.check_film_path(Path(name))
+def test_a_film_of_fresh_episodes(run: Run, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {
+        "env": None, "episodes": 2, "seed": 1, "deterministic": True, "training_starts": False,
+    }  # fmt: skip
+    paths = artifacts.render_policy(run, tmp_path / "films" / "mine.gif", **asked)
+    assert paths == [tmp_path / "films" / "mine.gif", tmp_path / "films" / "mine.png"]
+    content = [p.read_bytes() for p in paths]
+    artifacts.render_policy(run, paths[0], **asked)
+    assert [p.read_bytes() for p in paths] == content  # the same seed, the same film
+    artifacts.render_policy(run, paths[0], **asked | {"seed": 2})
+    assert paths[0].read_bytes() != content[0]
 
 
-def test_suffixes_of_films_in_any_case() -> None:
-    for name in ("film.gif", "film.GIF", "film.mp4"):
-        artifacts.check_film_path(Path(name))
+def test_what_is_no_film_is_refused_before_anything_is_computed(run: Run, tmp_path: Path) -> None:
+    for name in ("film.avi", "film", "film.gif.txt"):
+        with pytest.raises(UsageError, match=r"\.gif or \.mp4"):
+            artifacts.render_policy(
+                run, tmp_path / name, env=None, episodes=1, seed=0, deterministic=True, training_starts=False
+            )
+    assert "agent_state" not in vars(run)

@@ -133,13 +133,13 @@ def test_table_shows_ratio_and_says_what_is_extrapolated(tmp_path):
     (row,) = table.ratio_rows(report)
     assert row == ("step", "2 steps/s", "0.5 steps/s", "4.00", "3.50", "unrolled (extrapolated from 64, 256)")
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    page.write_text(f"before\n{table.BEGIN}\nstale rows\n{table.END}\nafter\n")
     table.write_markdown(page, report)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "| step | 2 steps/s | 0.5 steps/s | 4.00 | 3.50 |" in text
-    assert "old" not in text
+    assert "stale rows" not in text
     page.write_text("no markers")
     with pytest.raises(SystemExit, match="no place"):
         table.write_markdown(page, report)
@@ -155,4 +155,4 @@ def test_device_driver_records_a_failing_part_and_goes_on(tmp_path):
     assert "failed: device, environment" in done.stderr
     results = json.loads((tmp_path / "gpu.json").read_text())
     assert [result["part"] for result in results] == ["device", "environment"]
-    assert all("cut off" in result["error"]["output"] for result in results)
+    assert all(result["error"]["output"] == "no time was left" for result in results)

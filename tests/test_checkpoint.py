@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import first_state, snapshot, tiny, tiny_programs, tiny_system
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +17,7 @@ from eqcrl.assemble import assemble
 from eqcrl.epoch import TrainState
 from eqcrl.errors import CheckpointError, EqcrlError
 from eqcrl.plan import state_shapes
+from helpers import first_state, snapshot, tiny, tiny_programs, tiny_system
 
 FILES = ("agent.eqx", "rest.eqx", "manifest.json")
 

@@ -156,7 +156,7 @@ def test_values_and_gradients_are_finite_everywhere(name: str, shape: tuple[int,
             assert np.all(np.isfinite(part))
 
 
-@pytest.mark.parametrize("name", ["l2", "l2-squared"])
+@pytest.mark.parametrize("name", ["l1", "l2", "l2-squared"])
 def test_identical_embeddings_have_energy_and_gradient_zero(name: str) -> None:
     phi = np.random.default_rng(3).normal(size=(4, 6))
     for part in value_and_gradients(ENERGIES[name], phi, phi, np.ones(4)):

@@ -5,11 +5,11 @@ import io
 import jax
 import numpy as np
 import pytest
-from helpers import first_state, tiny, tiny_system
 from rich.console import Console
 
 from eqcrl.assemble import assemble
 from eqcrl.plan import human_bytes, human_count, make_plan, render_plan, state_shapes
+from helpers import first_state, tiny, tiny_system
 
 
 def size(tree: object) -> int:

@@ -390,10 +390,10 @@ def test_trajectories_refuse_what_has_no_picture(tmp_path: Path) -> None:
 
 def test_what_the_disk_refuses_is_said_with_path_and_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match=r"file/curve.png cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(RunError, match=r"Cannot write .*file: (Not a directory|File exists)"):
         learning_curve([full_record(0)], tmp_path / "file" / "curve.png")
     (tmp_path / "curve.png").mkdir()
-    with pytest.raises(RunError, match=r"curve.png cannot be written: Is a directory"):
+    with pytest.raises(RunError, match=r"Cannot write .*: Is a directory"):
         learning_curve([full_record(0)], tmp_path / "curve.png")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curve.png", "file"]  # no temporary files
 

@@ -1,9 +1,9 @@
 """The compiled programs; and what agents score that have learned nothing."""
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from helpers import first_state, tiny, tiny_programs, tiny_system
 
 from eqcrl import epoch as ep
 from eqcrl.assemble import assemble, complete
@@ -11,6 +11,7 @@ from eqcrl.config import Config
 from eqcrl.envs.base import spec_of
 from eqcrl.programs import evaluation
 from eqcrl.trainer import EVAL_STREAM, INIT_STREAM, stream
+from helpers import first_state, tiny, tiny_programs, tiny_system
 
 
 def leaves(tree: object) -> list[np.ndarray]:
@@ -23,7 +24,7 @@ def leaves(tree: object) -> list[np.ndarray]:
 
 def test_every_program_is_compiled_ahead_and_timed() -> None:
     programs = tiny_programs()
-    assert programs.compile_seconds.keys() == {"init", "collect", "epoch", "evaluate"}
+    assert programs.compile_seconds.keys() == {"init", "collect", "epoch", "evaluate", "finite"}
     assert all(seconds > 0 for seconds in programs.compile_seconds.values())
 
 
@@ -57,6 +58,17 @@ def test_evaluation_does_not_consume_the_agent() -> None:
     first, _ = tiny_programs().evaluate(state.agent, stream(0, EVAL_STREAM, 1))
     again, _ = tiny_programs().evaluate(state.agent, stream(0, EVAL_STREAM, 1))
     assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in again.items()}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_finite_names_the_leaf_that_is_not(value: float) -> None:
+    agent = first_state().agent
+    finite = tiny_programs().finite
+    assert all(jax.tree.leaves(finite(agent)))
+    where = lambda a: a.critic.goal.head.bias  # noqa: E731
+    found = finite(eqx.tree_at(where, agent, replace_fn=lambda b: b.at[3].set(value)))
+    assert not where(found)
+    assert sum(not ok for ok in jax.tree.leaves(found)) == 1
 
 
 @pytest.mark.parametrize("env", ["point-u-maze", "point-big-maze", "point-hardest-maze"])

@@ -239,10 +239,10 @@ def test_what_cannot_be_filmed_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["film.gif", "film.mp4"])
 def test_what_the_disk_refuses_is_said_with_path_and_reason(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RunError, match=rf"file/{name} cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(RunError, match=r"Cannot write .*file: (Not a directory|File exists)"):
         animate(walk(1, 3, {}), view_of("u"), tmp_path / "file" / name, success_radius=RADIUS)
     (tmp_path / name).mkdir()
-    with pytest.raises(RunError, match=rf"{name} cannot be written: Is a directory"):
+    with pytest.raises(RunError, match=r"Cannot write .*: Is a directory"):
         animate(walk(1, 3, {}), view_of("u"), tmp_path / name, success_radius=RADIUS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", name]  # no temporary files
 

@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import snapshot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eqcrl import rundir
 from eqcrl.config import Config
 from eqcrl.errors import EqcrlError, RunError, UsageError
-from eqcrl.rundir import RunDir, default_path, make_header, write_atomically
+from eqcrl.rundir import RunDir, default_path, make_header
+from helpers import snapshot
 
 CONFIG = Config.load(overrides={"seed": 7, "arch": "resnet-64"})
 
@@ -59,7 +59,7 @@ def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
     with pytest.raises(RunError) as caught:
         RunDir.create(tmp_path / "file" / "run", CONFIG, {})
-    assert re.match(r"Cannot write .*file.*: Not a directory\.\n  .*--out", str(caught.value))
+    assert re.match(r"Cannot write .*file.*: Not a directory\.\n  .*choose a place that can", str(caught.value))
     assert snapshot(tmp_path) == {"file": b"kept"}
 
 
@@ -153,18 +153,20 @@ def test_resuming_is_noted(run: RunDir) -> None:
     assert header["seed"] == 7
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    path = tmp_path / "file"
-    write_atomically(path, "old")
+def test_a_configuration_is_exchanged_whole_or_not_at_all(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = snapshot(run.path)
 
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rundir.os, step, refuse)
-    with pytest.raises(RunError, match=r"Cannot write .*: No space left on device.\n  Free space"):
-        write_atomically(path, b"new")
-    assert snapshot(tmp_path) == {"file": b"old"}
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"eqcrl.files.os.{step}", refuse)
+            with pytest.raises(RunError, match=r"Cannot write .*: No space left on device\.\n  Free space"):
+                run.write_config(Config.load())
+        assert snapshot(run.path) == before
+    run.write_config(Config.load())
+    assert run.config() == Config.load()
 
 
 def test_the_header_says_what_made_the_run() -> None:

@@ -58,6 +58,11 @@ def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
+def safe_abs(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """|x| with gradient 0, not 1, at x = 0."""
+    return x * jax.lax.stop_gradient(jnp.sign(x))
+
+
 class L2(AbstractEnergy):
     """f = -||phi - psi||_2, with gradient 0 for identical embeddings (Wang et al. 2025, section 2, minus meant)."""
 
@@ -83,15 +88,15 @@ class L2Squared(AbstractEnergy):
 
 
 class L1(AbstractEnergy):
-    """f = -||phi - psi||_1 (Bortkiewicz et al. 2024)."""
+    """f = -||phi - psi||_1, with gradient 0 where coordinates agree (Bortkiewicz et al. 2024)."""
 
     def __call__(self, phi: Float[Array, "*batch dim"], psi: Float[Array, "*batch dim"]) -> Float[Array, "*batch"]:
         """Row by row."""
-        return -jnp.sum(jnp.abs(phi - psi), axis=-1)
+        return -jnp.sum(safe_abs(phi - psi), axis=-1)
 
     def pairwise(self, phi: Float[Array, "rows dim"], psi: Float[Array, "columns dim"]) -> Float[Array, "rows columns"]:
         """Every pair."""
-        return -jnp.sum(jnp.abs(phi[:, None, :] - psi[None, :, :]), axis=-1)
+        return -jnp.sum(safe_abs(phi[:, None, :] - psi[None, :, :]), axis=-1)
 
 
 class Dot(AbstractEnergy):

@@ -32,8 +32,13 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            os.replace(temporary, path)
+            try:
+                yield temporary
+                os.replace(temporary, path)
+            except OSError as error:
+                # The person asked for `path` and never heard of the temporary file.
+                error.filename = str(path)
+                raise
     finally:
         if temporary.parent.is_dir():
             temporary.unlink(missing_ok=True)

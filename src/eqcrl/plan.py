@@ -69,7 +69,7 @@ def make_plan(config: Config, system: System) -> Plan:
 def human_bytes(count: float) -> str:
     """1.5 GiB, 12 MiB, 3 KiB."""
     for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
+        if count < 1023.5:
             return f"{count:.0f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
@@ -78,7 +78,7 @@ def human_bytes(count: float) -> str:
 def human_count(count: float) -> str:
     """204 M, 12.3 k."""
     for unit in ("", " k", " M"):
-        if abs(count) < 1000:
+        if abs(count) < 999.5:
             return f"{count:.3g}{unit}" if unit else f"{count:.0f}"
         count /= 1000
     return f"{count:.3g} G"

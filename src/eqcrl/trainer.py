@@ -127,8 +127,8 @@ class Trainer:
         """
         with stop_on_signal() as stop:
             state = self.restore()
-            self.console.print("Compiling ...", highlight=False)
-            programs = compile_programs(self.system)
+            with self.console.status("Tracing and compiling ..."):
+                programs = compile_programs(self.system)
             took = programs.compile_seconds
             self.console.print(
                 f"Compiled in {human_seconds(sum(took.values()))} (training epoch {human_seconds(took['epoch'])}).",

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import LONG, Terminal
 
 from eqcrl.cli import main
+from helpers import LONG, Terminal
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ import sys
 
 import click
 import pytest
-from helpers import Terminal, assert_message
 
 import eqcrl as package
 from cli.conftest import Command
 from eqcrl import errors, registry
 from eqcrl.cli import main
+from helpers import Terminal, assert_message
 
 COMMANDS = ["train", "eval", "render", "plot", "list", "check", "info"]
 
@@ -83,7 +83,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> object:
         (KeyboardInterrupt(), 130), (click.UsageError("m"), 2), (ZeroDivisionError("m"), 1),
     ],
 )  # fmt: skip
-def test_exit_codes(eqcrl: Command, failing, error: BaseException, code: int) -> None:  # noqa: ANN001
+def test_exit_codes(eqcrl: Command, failing, error: BaseException, code: int) -> None:
     failing(error)
     answer = eqcrl("list")
     assert answer.code == code
@@ -91,7 +91,7 @@ def test_exit_codes(eqcrl: Command, failing, error: BaseException, code: int) ->
     assert answer.err
 
 
-def test_what_was_not_foreseen_is_said_to_be(eqcrl: Command, failing) -> None:  # noqa: ANN001
+def test_what_was_not_foreseen_is_said_to_be(eqcrl: Command, failing) -> None:
     failing(ZeroDivisionError("by nought"))
     answer = eqcrl("list")
     assert "Error: ZeroDivisionError: by nought" in answer.err

@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from helpers import assert_message
 
 from cli.conftest import Command
 from eqcrl.assemble import check_params
 from eqcrl.cli.options import config_options, flag_of, normalize, peek
 from eqcrl.config import PART_KINDS, Config, static_settings
+from helpers import assert_message
 
 
 def help_of(eqcrl: Command, *args: str) -> str:
@@ -67,7 +67,7 @@ def test_flags_set_what_they_say(eqcrl: Command) -> None:
     assert config.energy.params["temperature"] == 0.5
 
 
-def test_file_and_flags(eqcrl: Command, tmp_path) -> None:  # noqa: ANN001
+def test_file_and_flags(eqcrl: Command, tmp_path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text('preset = "paper"\nseed = 4\n[train]\nbatch_size = 100\n')
     answer = eqcrl("train", "--dry-run", "--config", file, "--seed", "9")

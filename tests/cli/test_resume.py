@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from eqcrl import checkpoint
 from helpers import (
     LONG,
     Terminal,
@@ -20,8 +22,6 @@ from helpers import (
     records,
     timeless,
 )
-
-from eqcrl import checkpoint
 
 # Ten thousand unrolls of a moment each before learning starts.
 PREFILL = {
@@ -139,6 +139,21 @@ def test_stopped_while_the_replay_fills(terminal: Terminal, tmp_path: Path) -> N
     resume(terminal, run)
     assert len(records(run)) == 3
     assert_same_run(run, reference)
+
+
+def test_stopped_while_compiling(terminal: Terminal, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = terminal.start("train", *flags(LONG), "--out", run)
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("Compiling"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 75, out
+    assert checkpoint.numbers(run / "checkpoints") == [0]
+    assert not (run / "metrics.jsonl").exists()
+    resume(terminal, run)
+    assert_same_run(run, finished)
 
 
 def test_a_shorter_run_extended_equals_a_longer_one(terminal: Terminal, finished: Path, tmp_path: Path) -> None:

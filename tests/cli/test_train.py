@@ -6,13 +6,13 @@ import tomllib
 from pathlib import Path
 
 import jax
-from helpers import LONG, METRICS, Terminal, assert_message, copy_run, flags, records, snapshot
 from PIL import Image
 
 from cli.conftest import Command
 from eqcrl import checkpoint
 from eqcrl.assemble import complete
 from eqcrl.config import Config
+from helpers import LONG, METRICS, Terminal, assert_message, copy_run, flags, records, snapshot
 
 
 def test_what_a_run_leaves(finished: Path) -> None:

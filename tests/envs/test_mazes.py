@@ -10,7 +10,7 @@ from scipy.ndimage import label
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
-from eqcrl.envs.mazes import LAYOUTS, MAX_CELLS, find_maze, parse_maze
+from eqcrl.envs.mazes import LAYOUTS, MAX_CELLS, find_maze, parse_maze, self_contained
 from eqcrl.errors import ConfigError
 
 # The grids of the paper's released code, typed from its description: train layouts, then evaluation layouts.
@@ -187,8 +187,8 @@ def test_a_missing_layout_gets_the_nearest_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["#####/#R.G#/#####" * 300, "~nobody-by-this-name/mine.txt", "a\0b", ""],
-    ids=["grid as text", "no such user", "null byte", "nothing"],
+    ["maze" * 3000, "~nobody-by-this-name/mine.txt", "a\0b", ""],
+    ids=["too long", "no such user", "null byte", "nothing"],
 )
 def test_a_name_that_no_file_can_have_is_a_missing_layout(name: str) -> None:
     with pytest.raises(ConfigError, match="There is no layout"):
@@ -200,3 +200,13 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"####\n#\xff\xfe#\n####")
     with pytest.raises(ConfigError, match=r"layout file .*mine\.txt cannot be read"):
         find_maze(str(path))
+
+
+def test_a_layout_may_be_given_as_text_and_a_file_becomes_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("#####\n#R.G#\n#####\n")
+    assert self_contained(str(path)) == "#####/#R.G#/#####"
+    assert find_maze(self_contained(str(path))).rows == find_maze(str(path)).rows
+    assert self_contained("big") == "big"
+    with pytest.raises(ConfigError, match="given as text has 0 start cells"):
+        find_maze("#####/#..G#/#####")

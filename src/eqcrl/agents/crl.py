@@ -133,13 +133,15 @@ class CRL(AbstractAgent):
         return {name: sum(leaf.size for leaf in jax.tree.leaves(net)) for name, net in nets.items()}
 
     def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
-        """Gradients of the larger of actor and critic, saved activations of both its nets, and the logits."""
+        """Gradients of all three nets, the critic of before (still needed while the new one is written), saved
+        activations of the two nets that a pass goes through, and the logits."""
         shapes = jax.eval_shape(lambda: self.init(spec, key=jax.random.key(0)))
         counts = self.parameter_counts(shapes)
-        gradients = counts["actor"] + counts["phi"] + counts["psi"]
+        critic = counts["phi"] + counts["psi"]
+        weights = counts["actor"] + 2 * critic
         actor_rows, critic_rows = self.actor_arch.saved_floats_per_row(), self.critic_arch.saved_floats_per_row()
         saved = batch_size * max(actor_rows + critic_rows, 2 * critic_rows)
-        return gradients + saved + 4 * batch_size**2
+        return weights + saved + 4 * batch_size**2
 
 
 def alpha_loss(log_alpha: Float[Array, ""], log_prob: Float[Array, "batch"], target: float) -> Float[Array, ""]:

@@ -75,9 +75,10 @@ def _call(args: list[str], debug: bool) -> int:
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _reader_gone()
+    except SystemExit as done:
+        # rich answers a broken pipe by exiting on its own.
+        return _reader_gone() if isinstance(done.__context__, BrokenPipeError) else int(done.code or 0)
     except EqcrlError as error:
         if debug:
             traceback.print_exc()
@@ -94,3 +95,9 @@ def _call(args: list[str], debug: bool) -> int:
             err=True,
         )
         return 1
+
+
+def _reader_gone() -> int:
+    """The reader of our output went away (`| head`): nothing is wrong, and nothing more can be said."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

@@ -56,7 +56,7 @@ class ResNet(AbstractArch):
     def __check_init__(self) -> None:
         layers = self.block_class().dense_layers()
         if self.depth < layers or self.depth % layers:
-            below = self.depth // layers * layers
+            below = max(self.depth, 0) // layers * layers
             near = [d for d in (below, below + layers) if d > 0]
             raise ConfigError(
                 f"A resnet of depth {self.depth} does not exist: its blocks have {layers} layers each.",
