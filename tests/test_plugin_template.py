@@ -73,9 +73,10 @@ def test_check_passes(installed):
 
 
 def test_check_refuses_a_parameter_that_does_not_exist(installed):
-    done = installed.eqcrl("check", "env", "template-arm", "--set", "episode_lenght=20")
+    done = installed.eqcrl("check", "env", "template-arm", "--env.episode-lenght", "20")
     assert done.returncode == 2
-    assert "Did you mean 'env.episode_length'?" in done.stderr
+    assert "'--env.episode-lenght'" in done.stderr
+    assert "'--env.episode-length'" in done.stderr
 
 
 def test_train_for_a_few_hundred_steps(installed, tmp_path):

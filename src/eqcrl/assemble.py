@@ -97,7 +97,7 @@ def build_env(part: Part, field: str = "env") -> AbstractEnv:
     env = build_part(field, part)
     if not isinstance(env, AbstractEnv):
         raise BrokenPlugin(
-            f"The env {part.name!r} is a {type(env).__name__}, not an eqcrl.envs.AbstractEnv.",
+            f"The env {part.name!r} is a {type(env).__name__}, not an eqcrl.envs.base.AbstractEnv.",
             mend="Let its class derive from AbstractEnv.",
         )
     return env

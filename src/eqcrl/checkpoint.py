@@ -87,13 +87,17 @@ def save(folder: Path, state: TrainState, extra: Mapping[str, Any]) -> Path:
             shutil.rmtree(final)
         os.replace(beside, final)
         _sync(folder)
-    except OSError as error:
+    except (OSError, RuntimeError) as raised:
+        # Equinox says at which leaf writing failed, and keeps the operating system's reason as the cause.
+        error = raised if isinstance(raised, OSError) else raised.__cause__
+        if not isinstance(error, OSError):
+            raise
         kept = numbers(folder)
         raise CheckpointError(
             f"The checkpoint {final} cannot be written: {error.strerror or error}.",
             mend="Free space or make the directory writable, then continue with --resume. "
             + (f"The last complete checkpoint is {kept[-1]:09d}." if kept else "There is no earlier checkpoint."),
-        ) from error
+        ) from raised
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return final

@@ -88,7 +88,7 @@ def human_seconds(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def summary_table(records: list[dict[str, Any]], compile_seconds: float, path: str) -> Table:
+def summary_table(records: list[dict[str, Any]], compile_seconds: float) -> Table:
     """First, best and last evaluation side by side."""
     table = Table(title="Summary", title_justify="left")
     table.add_column("measure")
@@ -112,5 +112,4 @@ def summary_table(records: list[dict[str, Any]], compile_seconds: float, path: s
     table.add_section()
     table.add_row("wall time, compiling included", "", "", human_seconds(last["wall_seconds"]))
     table.add_row("of it tracing and compiling", "", "", human_seconds(compile_seconds))
-    table.caption = f"Everything is in {path}"
     return table

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from rich.console import Console
 
@@ -47,7 +48,9 @@ class Run:
         return self.directory.metrics()
 
     def policy(
-        self, observation: Float[Array, "*batch observation"], goal: Float[Array, "*batch goal"]
+        self,
+        observation: Float[Array | np.ndarray, "*batch observation"],
+        goal: Float[Array | np.ndarray, "*batch goal"],
     ) -> Float[Array, "*batch action"]:
         """The deterministic action in [-1, 1] for one observation and goal, or for a batch of them.
 
@@ -60,7 +63,10 @@ class Run:
                 f"the policy takes observations of {spec.observation_size} and goals of {spec.goal_size} numbers, "
                 f"not shapes {observation.shape} and {goal.shape}"
             )
-        return self._act(self.agent_state, observation, goal)
+        rows = self._act(
+            self.agent_state, observation.reshape(-1, spec.observation_size), goal.reshape(-1, spec.goal_size)
+        )
+        return rows.reshape(*observation.shape[:-1], spec.action_size)
 
     def eval_env(self, env: Part | None = None, *, training_starts: bool = False) -> AbstractEnv:
         """Where to evaluate: as the run did, or in another environment, by its evaluation's starts and goals.

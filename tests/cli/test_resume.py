@@ -144,9 +144,8 @@ def test_stopped_while_the_replay_fills(terminal: Terminal, tmp_path: Path) -> N
 def test_stopped_while_compiling(terminal: Terminal, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = terminal.start("train", *flags(LONG), "--out", run)
-    assert process.stdout is not None
-    while not process.stdout.readline().startswith("Compiling"):
-        assert process.poll() is None
+    wait_for(process, (run / "header.json").exists)
+    time.sleep(0.5)  # from here on it traces and compiles, for seconds
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 75, out

@@ -2,8 +2,9 @@
 
 import click
 
+from eqcrl.cli.env_options import check_env_options
+from eqcrl.cli.options import SettingsCommand, given
 from eqcrl.config import Part
-from eqcrl.errors import UsageError
 
 COLORS = {"pass": "green", "note": "yellow", "fail": "red", "not run": "dim"}
 
@@ -13,15 +14,8 @@ def check() -> None:
     """Check a part against its contract."""
 
 
-@check.command("env")
+@check.command("env", cls=SettingsCommand, options_for=check_env_options)
 @click.argument("name")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A parameter of the environment, e.g. --set layout=big; may be repeated.",
-)
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -29,18 +23,19 @@ def check() -> None:
     show_default=True,
     help="Seed of the starts, goals and actions that are tried.",
 )
-def check_env_command(name: str, settings: tuple[str, ...], seed: int) -> None:
-    """Run the contract of environments on NAME.
+@click.pass_context
+def check_env_command(ctx: click.Context, name: str, seed: int) -> None:
+    """Run the contract of environments on NAME, with parameters such as `--env.layout big`.
 
     Exits with 1 and says what to mend if the contract is broken.
     """
-    params = dict(_key_and_value(s) for s in settings)
+    params = {key.partition(".")[2]: value for key, value in given(ctx).items()}
 
     # Here, not above: `eqcrl check --help` shall not wait for JAX.
-    from rich.console import Console
     from rich.table import Table
 
     from eqcrl.assemble import build_env
+    from eqcrl.cli.console import make_console
     from eqcrl.envs.check import check_env
 
     env = build_env(Part(name, params))
@@ -53,12 +48,5 @@ def check_env_command(name: str, settings: tuple[str, ...], seed: int) -> None:
         remark = f"\n{result.message}" if result.status in ("note", "not run") else ""
         color = COLORS[result.status]
         table.add_row(result.name, f"[{color}]{result.status}[/{color}]", result.description + remark)
-    Console().print(table)
+    make_console().print(table)
     report.raise_if_failed()
-
-
-def _key_and_value(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UsageError(f"--set {text!r} is not KEY=VALUE.", mend="Write for example --set layout=big.")
-    return key.replace("-", "_"), value

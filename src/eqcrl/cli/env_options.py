@@ -21,8 +21,9 @@ def run_env_options(args: Sequence[str]) -> list[SettingOption]:
 
 def check_env_options(args: Sequence[str]) -> list[SettingOption]:
     """`--env.KEY` for the environment that `eqcrl check env NAME` names."""
-    names = [a for a in args if not a.startswith("-")][1:2]
-    return part_options("env", _named(names[0])) if names else []
+    known = {name for e in registry.entries("env") for name in (e.name, e.qualified())}
+    name = next((a for a in args if a in known), None)
+    return part_options("env", _named(name)) if name is not None else []
 
 
 def _named(name: str) -> Part:

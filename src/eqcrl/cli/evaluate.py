@@ -61,7 +61,7 @@ def evaluate(
 
     from eqcrl.cli.console import make_console
 
-    table = Table(title=f"{run}: {episodes} episodes", title_justify="left")
+    table = Table(title=f"{episodes} episodes, seed {seed}", title_justify="left")
     table.add_column("measure")
     table.add_column("value", justify="right")
     for name, value in scores.items():

@@ -118,4 +118,4 @@ def _run(console: Any, path: str) -> None:
     }
     if records:
         rows |= {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in records[-1].items()}
-    _rows(console, str(path), rows)
+    _rows(console, config.label(), rows)

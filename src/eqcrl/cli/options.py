@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from eqcrl.config import PART_KINDS, SECTIONS, Config, Part, static_settings
+from eqcrl.config import INHERITS, PART_KINDS, SECTIONS, Config, Part, static_settings
 from eqcrl.errors import UsageError
 from eqcrl.settings import REQUIRED, Setting
 
@@ -87,7 +87,8 @@ def config_options(config: Config) -> list[SettingOption]:
         heading = key.partition(".")[0] if "." in key else "what to run"
         options.append(SettingOption(key, setting, flat.get(key, setting.default), heading))
     for field in PART_KINDS:
-        part = getattr(config, field)
+        # An optional part that is not named takes after another one, and so do its flags.
+        part = getattr(config, field) or getattr(config, INHERITS.get(field, ""), None)
         if part is not None:
             options += part_options(field, part)
     return options

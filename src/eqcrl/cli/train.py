@@ -68,7 +68,8 @@ def train(
     assert run.outcome is not None
     artifacts.leave(run, console)
     if run.metrics:
-        console.print(summary_table(run.metrics, sum(run.outcome.compile_seconds.values()), str(run.directory.path)))
+        console.print(summary_table(run.metrics, sum(run.outcome.compile_seconds.values())))
+    console.print(f"Everything is in {run.directory.path}", highlight=False, soft_wrap=True)
     if run.outcome.stopped_by is not None:
         console.print(
             f"Stopped by {signal.Signals(run.outcome.stopped_by).name}; everything is saved. Continue with\n"
