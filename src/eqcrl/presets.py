@@ -3,20 +3,22 @@
 from typing import Any
 
 # Two cores, a few minutes: a maze that plain CRL solves when its actor also sees goals it has not reached.
+# Collecting costs next to nothing here, so many environments and few updates per step: fresh data and a batch of
+# 512 made the last tenth of success steady, where 256 environments and batches of 256 kept falling back below 0.9.
 QUICKSTART: dict[str, Any] = {
     "env": {"name": "point-u-maze"},
     "arch": {"name": "resnet", "depth": 8, "width": 64},
-    "agent": {"name": "crl"},
+    "agent": {"name": "crl", "actor_rate": 6e-4, "critic_rate": 6e-4, "alpha_rate": 6e-4},
     "relabeller": {"name": "geometric", "gamma": 0.99},
     "actor_goals": {"name": "mixed", "fraction": 0.5},
     "train": {
-        "total_env_steps": 400_000,
-        "num_envs": 256,
+        "total_env_steps": 2_200_000,
+        "num_envs": 1024,
         "unroll_length": 40,
         "updates_per_epoch": 200,
-        "batch_size": 256,
+        "batch_size": 512,
     },
-    "replay": {"capacity": 10_000, "min_filled": 240},
+    "replay": {"capacity": 2_500, "min_filled": 120},
     "eval": {"every": 4, "num_envs": 128},
 }
 
