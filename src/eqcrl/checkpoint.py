@@ -151,7 +151,7 @@ def damaged(path: Path, why: str) -> CheckpointError:
     """The error for a checkpoint that cannot be believed, with the way back to an older one."""
     others = [n for n in numbers(path.parent) if f"{n:09d}" != path.name]
     mend = (
-        f"Remove {path} to continue from {others[-1]:09d}, the one before."
+        f"Remove {path} to continue from {others[-1]:09d}."
         if others
         else "There is no other checkpoint: start the run anew."
     )

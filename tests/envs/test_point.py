@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from eqcrl import registry
 from eqcrl.assemble import build_env
 from eqcrl.config import Part
-from eqcrl.envs.point import ACCELERATION, CONTROL_STEP, DRAG, HALF_SIZE, SUBSTEPS, PointMaze, PointState
+from eqcrl.envs.point import ACCELERATION, CONTROL_STEP, DRAG, RADIUS, SUBSTEPS, PointMaze, PointState
 from eqcrl.envs.wrap import BatchedEnv
 from eqcrl.errors import ConfigError
 
@@ -47,12 +47,11 @@ def _play(env: PointMaze, key: jax.Array, actions: jax.Array) -> tuple[PointStat
 
 
 def overlap(env: PointMaze, position: np.ndarray) -> float:
-    """How deep (m) the square body stands in a wall, over all positions (..., 2); 0 or less: not at all."""
-    position = np.asarray(position, np.float64).reshape(-1, 2)
+    """How deep (m) the disc stands in a wall, over all positions (..., 2); 0 or less: not at all."""
+    position = np.asarray(position, np.float64).reshape(-1, 1, 2)
     boxes = env.maze().wall_boxes(env.cell_size)
-    lower = np.minimum(position[:, None] + HALF_SIZE, boxes[None, :, 2:])
-    upper = np.maximum(position[:, None] - HALF_SIZE, boxes[None, :, :2])
-    return float((lower - upper).min(axis=-1).max())
+    nearest = np.clip(position, boxes[None, :, :2], boxes[None, :, 2:])
+    return float(RADIUS - np.linalg.norm(position - nearest, axis=-1).min())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -73,9 +72,10 @@ def test_the_body_never_enters_a_wall(layout: str, seed: int, hold: int, scale: 
     actions = jnp.asarray(scale * np.repeat(actions, hold, axis=1)[:, :STEPS], jnp.float32)
     start, after = _play(env, jax.random.key(seed), actions)
     assert overlap(env, start.position) <= 1e-5
-    assert overlap(env, after.position) <= 2e-4
+    assert overlap(env, after.position) <= 1e-5
     assert np.isfinite(after.velocity).all()
-    assert np.abs(after.velocity).max() <= TOP_SPEED * (1 + 1e-5)
+    # Around a corner one axis may pass some of its speed to the other, but there is none to be won.
+    assert np.linalg.norm(after.velocity, axis=-1).max() <= np.sqrt(2) * TOP_SPEED * (1 + 1e-5)
 
 
 @pytest.mark.parametrize("cell_size", [0.5, 0.8])
@@ -143,7 +143,7 @@ def test_a_wall_stops_what_pushes_into_it_and_lets_the_rest_slide(corridor: Poin
     slid = trajectory(corridor, at((2.0, 2.0)), jnp.tile(jnp.array([side, 0.7]), (40, 1)))
     np.testing.assert_array_equal(slid.position[:, 1], along.position[:, 1])
     np.testing.assert_array_equal(slid.velocity[:, 1], along.velocity[:, 1])
-    np.testing.assert_allclose(slid.position[20:, 0], 2.0 + side * (1.0 - HALF_SIZE), atol=1e-5)
+    np.testing.assert_allclose(slid.position[20:, 0], 2.0 + side * (1.0 - RADIUS), atol=1e-5)
     np.testing.assert_array_equal(slid.velocity[20:, 0], 0.0)
 
 
@@ -161,8 +161,18 @@ def test_a_turn_is_possible_and_the_wall_around_the_corner_holds() -> None:
     env = PointMaze("u")
     actions = jnp.repeat(jnp.array([[0.0, 1.0], [1.0, 0.0]]), 60, axis=0)
     after = trajectory(env, at((2.0, 2.0)), actions)
-    np.testing.assert_allclose(after.position[59], [2.0, 7.0 - HALF_SIZE], atol=1e-5)
-    np.testing.assert_allclose(after.position[-1], [7.0 - HALF_SIZE, 7.0 - HALF_SIZE], atol=1e-5)
+    np.testing.assert_allclose(after.position[59], [2.0, 7.0 - RADIUS], atol=1e-5)
+    np.testing.assert_allclose(after.position[-1], [7.0 - RADIUS, 7.0 - RADIUS], atol=1e-5)
+
+
+def test_the_disc_rolls_around_a_corner_instead_of_catching_on_it() -> None:
+    """Pushed at the end of the inner wall, 5 cm too high to pass: the corner turns it aside, and it goes on."""
+    env = PointMaze("u")
+    start = at((5.05 + RADIUS / 2, 5.0 + RADIUS))
+    pushed = trajectory(env, start, jnp.tile(jnp.array([0.0, -1.0]), (40, 1)))
+    assert float(pushed.position[-1, 0]) >= 5.0 + RADIUS
+    assert float(pushed.position[-1, 1]) < 2.0
+    assert overlap(env, pushed.position) <= 1e-5
 
 
 def test_steps_and_resets_are_deterministic() -> None:
@@ -196,7 +206,7 @@ def uniform_over(cells: np.ndarray, points: np.ndarray, half_width: float, cell_
 def test_starts_and_goals_follow_their_law(layout: str, start: str) -> None:
     env = PointMaze(layout, start)
     states, goals = reset(env, jax.random.split(jax.random.key(8), 20_000))
-    maze, width = env.maze(), env.cell_size / 2 - HALF_SIZE
+    maze, width = env.maze(), env.cell_size / 2 - RADIUS
     np.testing.assert_array_equal(states.velocity, 0.0)
     if start == "anywhere":
         assert uniform_over(maze.reachable_cells(), states.position, width, env.cell_size)

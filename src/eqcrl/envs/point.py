@@ -17,7 +17,7 @@ from eqcrl.types import Key
 
 CONTROL_STEP = 0.1  # s
 SUBSTEPS = 5
-HALF_SIZE = 0.2  # m, of the square body
+RADIUS = 0.2  # m, of the body
 ACCELERATION = 4.0  # m/s^2 at full action
 DRAG = 1.5  # 1/s; together a top speed of 2.7 m/s, reached with a time constant of 0.67 s
 
@@ -30,10 +30,10 @@ class PointState(eqx.Module):
 
 
 class PointMaze(AbstractEnv):
-    """A square point mass pushed through a maze of square cells.
+    """A point mass in a small disc, pushed through a maze of square cells.
 
-    dv/dt = 4 a - 1.5 v with a in [-1, 1]^2, five semi-implicit Euler substeps of 0.02 s; a wall stops the
-    velocity component into it and leaves the other (it slides). Observation: position (m), velocity (m/s).
+    dv/dt = 4 a - 1.5 v with a in [-1, 1]^2, five semi-implicit Euler substeps of 0.02 s; a wall takes the
+    velocity into it and leaves the rest, so the disc (radius 0.2 m) slides along walls and around corners. Observation: position (m), velocity (m/s).
     Goal: position (m). Nothing terminates. Row i, column j of the layout is centered on cell_size * (i, j).
 
     Raises: ConfigError for a layout that does not exist or cannot be solved.
@@ -75,11 +75,11 @@ class PointMaze(AbstractEnv):
         maze = self.maze()
         free = maze.reachable_cells()
         if self.start == "anywhere":
-            position = self._uniform_in(free, self.cell_size / 2 - HALF_SIZE, start_key)
+            position = self._uniform_in(free, self.cell_size / 2 - RADIUS, start_key)
         else:
-            position = self._uniform_in(maze.cells("R"), min(0.1, self.cell_size / 2 - HALF_SIZE), start_key)
+            position = self._uniform_in(maze.cells("R"), min(0.1, self.cell_size / 2 - RADIUS), start_key)
         goals = maze.cells("G") if self.start == "evaluation" else free
-        goal = self._uniform_in(goals, self.cell_size / 2 - HALF_SIZE, goal_key)
+        goal = self._uniform_in(goals, self.cell_size / 2 - RADIUS, goal_key)
         return PointState(position, jnp.zeros(2)), goal
 
     def _uniform_in(self, cells: np.ndarray, half_width: float, key: Key) -> Float[Array, "2"]:
@@ -89,7 +89,7 @@ class PointMaze(AbstractEnv):
         return cell * self.cell_size + offset
 
     def step(self, state: PointState, action: Float[Array, "2"], key: Key) -> PointState:
-        """Five substeps; each axis moves on its own, so a wall met at an angle is slid along."""
+        """Five substeps: push and drag, move, then out of the walls."""
         del key  # deterministic
         walls = jnp.asarray(self.maze().walls())
         dt = CONTROL_STEP / SUBSTEPS
@@ -97,35 +97,31 @@ class PointMaze(AbstractEnv):
         position, velocity = state.position, state.velocity
         for _ in range(SUBSTEPS):
             velocity = velocity + dt * (push - DRAG * velocity)
-            for axis in (0, 1):
-                position, velocity = self._move_axis(walls, position, velocity, axis, dt)
+            position, velocity = self._leave_walls(walls, position + dt * velocity, velocity)
         return PointState(position, velocity)
 
-    def _move_axis(
-        self,
-        walls: Bool[Array, "rows columns"],
-        position: Float[Array, "2"],
-        velocity: Float[Array, "2"],
-        axis: int,
-        dt: float,
+    def _leave_walls(
+        self, walls: Bool[Array, "rows columns"], position: Float[Array, "2"], velocity: Float[Array, "2"]
     ) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-        """Move along one axis and stop flush where the leading edge would enter a wall cell.
+        """Move the disc out of the cells that it overlaps, and take away the velocity into them.
 
-        A substep is at most 0.06 m, less than the body, so nothing is jumped over.
+        A substep is at most 0.08 m, less than the radius, so the center never enters a wall, and only the three
+        cells on its side of the cell it stands in can be touched: the two beside first, then the one across the
+        corner. An edge is met along its normal, a corner along the line to the center: the body rolls around it.
         """
-        other = 1 - axis
-        moved = position[axis] + dt * velocity[axis]
-        side = jnp.sign(velocity[axis])
-        lead = jnp.round((moved + side * HALF_SIZE) / self.cell_size).astype(int)
-        # A hair less than the body, so that sliding flush along a wall does not count as touching it.
-        reach = jnp.array([-1.0, 1.0]) * (HALF_SIZE - 1e-4)
-        across = jnp.round((position[other] + reach) / self.cell_size).astype(int)
-        hit = jnp.any(walls[lead, across] if axis == 0 else walls[across, lead])
-        flush = (lead - side * 0.5) * self.cell_size - side * HALF_SIZE
-        return (
-            position.at[axis].set(jnp.where(hit, flush, moved)),
-            velocity.at[axis].set(jnp.where(hit, 0.0, velocity[axis])),
-        )
+        cell = jnp.round(position / self.cell_size).astype(int)
+        side = jnp.where(position >= cell * self.cell_size, 1, -1)
+        for offset in ((1, 0), (0, 1), (1, 1)):
+            other = cell + side * jnp.array(offset)
+            half = self.cell_size / 2
+            nearest = jnp.clip(position, other * self.cell_size - half, other * self.cell_size + half)
+            apart = position - nearest
+            distance = jnp.sqrt(jnp.maximum(jnp.sum(apart**2), 1e-12))
+            hit = walls[other[0], other[1]] & (distance < RADIUS)
+            normal = apart / distance
+            position = jnp.where(hit, nearest + RADIUS * normal, position)
+            velocity = jnp.where(hit, velocity - jnp.minimum(velocity @ normal, 0.0) * normal, velocity)
+        return position, velocity
 
     def terminated(self, state: PointState) -> Bool[Array, ""]:
         """Never."""
