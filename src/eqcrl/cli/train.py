@@ -41,6 +41,7 @@ def train(
       eqcrl train --resume runs/20260101-120000_point-u-maze_resnet-8_seed0
     """
     config, origins = merged_config(ctx, {"preset": preset, "config": file, "resume": resume})
+    config.validate()
     # JAX is imported only now, when names and plain values are known to be right.
     from eqcrl import artifacts
     from eqcrl import run as runs
@@ -51,7 +52,6 @@ def train(
     from eqcrl.progress import summary_table
 
     config = complete(config, origins)
-    config.validate()
     console = make_console(quiet=quiet)
     if dry_run:
         console.print(config.to_toml(), highlight=False, markup=False)
