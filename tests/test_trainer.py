@@ -80,7 +80,8 @@ def go(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
         config = config or tiny()
         monkeypatch.setattr(trainer, "compile_programs", lambda system: wrap(tiny_programs()))
         run = RunDir(path) if path.exists() else RunDir.create(path, config, {})
-        return Trainer(config, tiny_system(), run, console or Console(quiet=True)).train()
+        loop = Trainer(config, tiny_system(), run, console or Console(quiet=True))
+        return loop.train(loop.restore())
 
     return call
 
@@ -92,7 +93,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(trainer, "compile_programs", lambda system: tiny_programs())
         path = tmp_path_factory.mktemp("reference") / "run"
         run = RunDir.create(path, tiny(), {})
-        Trainer(tiny(), tiny_system(), run, Console(quiet=True)).train()
+        loop = Trainer(tiny(), tiny_system(), run, Console(quiet=True))
+        loop.train(loop.restore())
     return path
 
 
@@ -340,7 +342,8 @@ def test_a_disk_that_refuses_the_metrics(
     monkeypatch.undo()
     assert checkpoint.numbers(run / "checkpoints") == [6]
     monkeypatch.setattr(trainer, "compile_programs", lambda system: tiny_programs())
-    Trainer(tiny(), tiny_system(), RunDir(run), Console(quiet=True)).train()
+    loop = Trainer(tiny(), tiny_system(), RunDir(run), Console(quiet=True))
+    loop.train(loop.restore())
     assert_same_run(run, reference)
 
 

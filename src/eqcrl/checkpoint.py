@@ -88,9 +88,8 @@ def save(folder: Path, state: TrainState, extra: Mapping[str, Any]) -> Path:
         os.replace(beside, final)
         _sync(folder)
     except (OSError, RuntimeError) as raised:
-        # Equinox says at which leaf writing failed, and keeps the operating system's reason as the cause.
-        error = raised if isinstance(raised, OSError) else raised.__cause__
-        if not isinstance(error, OSError):
+        error = _os_error(raised)
+        if error is None:
             raise
         kept = numbers(folder)
         raise CheckpointError(
@@ -101,6 +100,13 @@ def save(folder: Path, state: TrainState, extra: Mapping[str, Any]) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return final
+
+
+def _os_error(raised: BaseException | None) -> OSError | None:
+    """The operating system's reason: Equinox says at which leaf writing failed, and keeps it as the cause."""
+    while raised is not None and not isinstance(raised, OSError):
+        raised = raised.__cause__
+    return raised
 
 
 def numbers(folder: Path) -> list[int]:

@@ -162,7 +162,10 @@ def resume(
     config.validate()
     system = assemble(config)
     console.print(render_plan(config, make_plan(config, system), device_text()))
+    trainer = Trainer(config, system, directory, console)
+    # Nothing of the run is touched before its checkpoint has been read and believed.
+    state = trainer.restore()
     directory.note_resume(argv)
     if config != recorded:
         directory.write_config(config)
-    return Run(directory, config, system, Trainer(config, system, directory, console).train())
+    return Run(directory, config, system, trainer.train(state))

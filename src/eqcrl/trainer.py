@@ -120,13 +120,12 @@ class Trainer:
         """Gradient steps after so many unrolls."""
         return max(unrolls - self.prefill, 0) * self.config.train.updates_per_epoch
 
-    def train(self) -> Outcome:
-        """Run to the end, or to the first stop signal; either way the last state is saved.
+    def train(self, state: ep.TrainState | None = None) -> Outcome:
+        """Run from `state` (from the beginning if None) to the end, or to the first stop signal.
 
-        Raises: CheckpointError, RunError, DivergenceError.
+        Either way the last state is saved. Raises: CheckpointError, RunError, DivergenceError.
         """
         with stop_on_signal() as stop:
-            state = self.restore()
             with self.console.status("Tracing and compiling ..."):
                 programs = compile_programs(self.system)
             took = programs.compile_seconds

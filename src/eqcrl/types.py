@@ -31,6 +31,6 @@ class Transition(eqx.Module):
 class Batch(eqx.Module):
     """Positive pairs for one gradient step: row i of `goal` was reached after row i of observation and action."""
 
-    observation: Float[Array, "batch observation"]
-    action: Float[Array, "batch action"]
-    goal: Float[Array, "batch goal"]
+    observation: Float[Array, "*batch observation"]
+    action: Float[Array, "*batch action"]
+    goal: Float[Array, "*batch goal"]

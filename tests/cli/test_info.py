@@ -24,7 +24,7 @@ def test_the_system(eqcrl: Command) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "parts"),
     [
-        ("env", "point-u-maze", ("env point-u-maze, of eqcrl", "eqcrl.envs.point:u_maze", "A square point mass",
+        ("env", "point-u-maze", ("env point-u-maze, of eqcrl", "eqcrl.envs.point:u_maze", "A point mass in a",
                                  "Parameters", "episode_length", "120", "steps", "length of an episode", "layout")),
         ("arch", "resnet-64", ("arch resnet", "Parameters", "depth", "64", "layers", "remat", "one of auto, none")),
         ("energy", "l2", ("energy l2, of eqcrl",)),

@@ -39,7 +39,7 @@ def test_defaults_are_those_in_force(eqcrl: Command) -> None:
         return found[1]
 
     plain, paper = help_of(eqcrl), help_of(eqcrl, "--preset", "paper")
-    assert default(plain, "--train.num-envs") == "256"
+    assert default(plain, "--train.num-envs") == "1024"
     assert default(paper, "--train.num-envs") == "512"
     assert default(plain, "--arch.width") == "64"
     assert default(paper, "--arch.width") == "256"

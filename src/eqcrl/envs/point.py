@@ -32,9 +32,10 @@ class PointState(eqx.Module):
 class PointMaze(AbstractEnv):
     """A point mass in a small disc, pushed through a maze of square cells.
 
-    dv/dt = 4 a - 1.5 v with a in [-1, 1]^2, five semi-implicit Euler substeps of 0.02 s; a wall takes the
-    velocity into it and leaves the rest, so the disc (radius 0.2 m) slides along walls and around corners. Observation: position (m), velocity (m/s).
-    Goal: position (m). Nothing terminates. Row i, column j of the layout is centered on cell_size * (i, j).
+    dv/dt = 4 a - 1.5 v with a in [-1, 1]^2, five semi-implicit Euler substeps of 0.02 s; a wall takes the velocity
+    into it and leaves the rest, so the disc (radius 0.2 m) slides along walls and around corners. Observation:
+    position (m), velocity (m/s). Goal: position (m). Nothing terminates. Row i, column j of the layout is centered
+    on cell_size * (i, j).
 
     Raises: ConfigError for a layout that does not exist or cannot be solved.
     """
