@@ -106,7 +106,7 @@ def summary_table(records: list[dict[str, Any]], compile_seconds: float) -> Tabl
         ("eval/distance_end", "eval/distance_end", "{:.3f}"),
         ("train/critic_loss", "train/critic_loss", "{:.3f}"),
         ("train/categorical_accuracy", "train/categorical_accuracy", "{:.3f}"),
-        ("train/grad_steps_per_second", "train/grad_steps_per_second", "{:,.0f}"),
+        ("train/grad_steps_per_second", "train/grad_steps_per_second", "{:,.3g}"),
     ):
         table.add_row(label, *(form.format(r[key]) if r[key] is not None else "-" for r in columns.values()))
     table.add_section()
