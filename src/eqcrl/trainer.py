@@ -35,7 +35,7 @@ def stream(seed: int, which: int, step: int = 0) -> Any:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], int | None]]:
-    """Within the block, Ctrl-C and SIGTERM ask for a stop after the current epoch; a second one stops at once.
+    """Within the block, Ctrl-C and SIGTERM ask for a stop after the current epoch; a second one interrupts the host.
 
     Yields a function that returns the signal that came, or None.
     """
