@@ -3,8 +3,8 @@
 from typing import Any
 
 # Two cores, a few minutes: a maze that plain CRL solves when its actor also sees goals it has not reached.
-# Collecting costs next to nothing here, so many environments and few updates per step. Batch 512 at step size 3e-4 ended
-# steadily at the top; at 6e-4 one seed of two fell to 0.75 in its last evaluation.
+# Collecting costs next to nothing here, so many environments and few updates per step. Batch 512 at step size 3e-4
+# ended steadily at the top; at 6e-4 one seed of two fell to 0.75 in its last evaluation.
 QUICKSTART: dict[str, Any] = {
     "env": {"name": "point-u-maze"},
     "arch": {"name": "resnet", "depth": 8, "width": 64},
