@@ -104,6 +104,7 @@ def test_an_epoch_is_collect_and_then_updates_whose_metrics_are_averaged() -> No
     for key in jax.random.split(jax.random.split(collected.key)[1], ALGORITHM.updates):
         agent, step = one_update(agent, collected.replay, key)
         steps.append(step)
+    assert float(metrics.pop("physics_resets")) == 0
     for name, value in metrics.items():
         assert float(value) == pytest.approx(np.mean([float(step[name]) for step in steps]), rel=1e-3, abs=1e-4)
     for actual, expected in zip(jax.tree.leaves(after.agent), jax.tree.leaves(agent), strict=True):

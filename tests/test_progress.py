@@ -13,6 +13,7 @@ RECORD = {
     "env_steps": 10_240, "grad_steps": 200, "wall_seconds": 75.0, "train/critic_loss": 2.5, "train/actor_loss": 1.0,
     "train/categorical_accuracy": 0.5, "train/grad_steps_per_second": 1234.0, "eval/success_any": 0.25,
     "eval/success_end": 0.125, "eval/time_at_goal": 3.5, "eval/distance_end": 2.0,
+    "train/physics_resets": 0.0,
 }  # fmt: skip
 
 
@@ -65,6 +66,15 @@ def test_one_line_an_evaluation_where_there_is_no_terminal() -> None:
     for part in ("10,240 env steps", "200 gradient steps", "success 0.25", "critic 2.500", "75 s"):
         assert part in lines[0]
     assert "\x1b" not in text.getvalue()
+
+
+def test_diverged_physics_is_reported_when_it_happens_and_not_again() -> None:
+    console, text = plain()
+    with Reporter(console, 10, 0, resets=2) as reporter:
+        for resets in (2.0, 5.0, 5.0):
+            reporter.evaluated(RECORD | {"train/physics_resets": resets})
+    assert text.getvalue().count("diverged") == 1
+    assert "3 resets since the last line, 5 so far" in text.getvalue()
 
 
 def test_a_live_bar_on_a_terminal() -> None:

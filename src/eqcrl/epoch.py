@@ -62,7 +62,10 @@ def collect(algorithm: Algorithm, state: TrainState) -> TrainState:
 
 
 def epoch(algorithm: Algorithm, state: TrainState) -> tuple[TrainState, Metrics]:
-    """One unroll, then `updates` gradient steps on fresh batches; metrics are means over those steps."""
+    """One unroll, then `updates` gradient steps on fresh batches; metrics are means over those steps.
+
+    With them `physics_resets`: how often, since the run began, an environment was reset because its physics diverged.
+    """
     state = collect(algorithm, state)
     key, updates_key = jax.random.split(state.key)
 
@@ -73,4 +76,5 @@ def epoch(algorithm: Algorithm, state: TrainState) -> tuple[TrainState, Metrics]
 
     agent, metrics = jax.lax.scan(update, state.agent, jax.random.split(updates_key, algorithm.updates))
     means: Any = jax.tree.map(jnp.mean, metrics)
+    means["physics_resets"] = state.env.broken.astype(float)
     return TrainState(agent, state.replay, state.env, key, state.unrolls), means

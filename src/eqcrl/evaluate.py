@@ -1,5 +1,7 @@
 """Evaluation: whole episodes from fresh starts to fresh goals, scored until the first termination. Pure."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,8 +9,12 @@ from jaxtyping import Array, Bool, Float
 
 from eqcrl.agents.base import AbstractAgent, AgentState
 from eqcrl.envs.base import AbstractEnv, State
-from eqcrl.envs.wrap import select
+from eqcrl.envs.wrap import not_a_number, select
 from eqcrl.types import Key, Metrics
+
+
+Record = Callable[[State], Float[Array, "numbers"]]
+"""Picks from a state what should be kept of every moment."""
 
 
 class Episodes(eqx.Module):
@@ -23,6 +29,8 @@ class Episodes(eqx.Module):
     """The step was taken: no termination before."""
     distance: Float[Array, "time episodes"]
     """Distance to the desired goal after the step."""
+    record: Float[Array, "moments episodes numbers"] | None = None
+    """What the caller asked to keep of each state, such as the pose of a robot."""
 
     def success(self) -> Bool[Array, "episodes"]:
         """Episodes that were at the goal at least once."""
@@ -37,15 +45,23 @@ def run_episodes(
     *,
     key: Key,
     deterministic: bool = True,
+    record: Record | None = None,
 ) -> Episodes:
-    """`num_episodes` episodes of `env.episode_length` steps, side by side, without reset."""
+    """`num_episodes` episodes of `env.episode_length` steps, side by side, without reset.
+
+    `record` picks from each state, the start included, what `Episodes.record` keeps. An episode whose physics diverges
+    (NaN) ends in the state before.
+    """
     reset_key, steps_key = jax.random.split(key)
     physics, goal = jax.vmap(env.reset)(jax.random.split(reset_key, num_episodes))
     ended = jax.vmap(env.terminated)(physics)
 
+    def kept(physics: State) -> Array | None:
+        return None if record is None else jax.vmap(record)(physics)
+
     def one_step(
         carry: tuple[State, Bool[Array, "episodes"]], key: Key
-    ) -> tuple[tuple[State, Bool[Array, "episodes"]], tuple[Array, Array, Array, Array]]:
+    ) -> tuple[tuple[State, Bool[Array, "episodes"]], tuple[Array, Array, Array, Array, Array | None]]:
         physics, ended = carry
         act_key, step_key = jax.random.split(key)
         observation = jax.vmap(env.observation)(physics)
@@ -54,17 +70,26 @@ def run_episodes(
         else:
             action = agent.act(agent_state, observation, goal, key=act_key)
         stepped = jax.vmap(env.step)(physics, action, jax.random.split(step_key, num_episodes))
+        ended = ended | not_a_number(stepped)
         physics = select(ended, physics, stepped)
         achieved = jax.vmap(env.achieved_goal)(physics)
         distance = jax.vmap(env.goal_distance)(achieved, goal)
         at_goal = (distance < env.success_radius) & ~ended
-        return (physics, ended | jax.vmap(env.terminated)(physics)), (achieved, at_goal, ~ended, distance)
+        return (physics, ended | jax.vmap(env.terminated)(physics)), (
+            achieved,
+            at_goal,
+            ~ended,
+            distance,
+            kept(physics),
+        )
 
     start = jax.vmap(env.achieved_goal)(physics)
-    _, (achieved, at_goal, alive, distance) = jax.lax.scan(
+    first = kept(physics)
+    _, (achieved, at_goal, alive, distance, later) = jax.lax.scan(
         one_step, (physics, ended), jax.random.split(steps_key, env.episode_length)
     )
-    return Episodes(jnp.concatenate([start[None], achieved]), goal, at_goal, alive, distance)
+    whole = None if first is None or later is None else jnp.concatenate([first[None], later])
+    return Episodes(jnp.concatenate([start[None], achieved]), goal, at_goal, alive, distance, whole)
 
 
 def score(episodes: Episodes) -> Metrics:

@@ -12,12 +12,13 @@ from rich.table import Table
 class Reporter:
     """Prints the course of one run to a console."""
 
-    def __init__(self, console: Console, total_epochs: int, first_epoch: int):
+    def __init__(self, console: Console, total_epochs: int, first_epoch: int, resets: int = 0):
         self.console = console
         self.total = total_epochs
         self.first = first_epoch
         self.done = first_epoch
         self.started: float | None = None
+        self.resets = resets
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
@@ -69,6 +70,10 @@ class Reporter:
             f"critic {record['train/critic_loss']:.3f}  accuracy {record['train/categorical_accuracy']:.2f}  "
             f"{human_seconds(record['wall_seconds'])}"
         )
+        resets = int(record["train/physics_resets"])
+        if resets > self.resets:
+            self.say(f"The physics diverged: {resets - self.resets:,} resets since the last line, {resets:,} so far.")
+            self.resets = resets
         self.progress.update(self.task, status=f"success {record['eval/success_any']:.2f}")
 
 

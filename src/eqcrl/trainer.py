@@ -138,7 +138,8 @@ class Trainer:
             done = int(state.unrolls)
             if done > 0:
                 self.console.print(f"Continuing at {self.env_steps(done):,} environment steps.", highlight=False)
-            with Reporter(self.console, self.total - self.prefill, max(done - self.prefill, 0)) as reporter:
+            past = (self.total - self.prefill, max(done - self.prefill, 0), int(state.env.broken))
+            with Reporter(self.console, *past) as reporter:
                 return self._loop(state, programs, reporter, stop)
 
     def _loop(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from eqcrl.envs.base import AbstractEnv
-from eqcrl.envs.wrap import BatchedEnv, BatchState, StepResult, select
+from eqcrl.envs.wrap import BatchedEnv, BatchState, StepResult, not_a_number, select
 
 LIMIT, STEPS = 4, 40
 ACTIONS = jnp.array([[0.0], [4.0], [0.2], [8.0]])
@@ -156,3 +156,41 @@ def test_select_takes_rows_of_any_rank() -> None:
     chosen = select(which, yes, no)
     np.testing.assert_array_equal(chosen["a"], [1, 0, 1])
     np.testing.assert_array_equal(chosen["b"][:, 1, 0], [1, 0, 1])
+
+
+def test_a_copy_that_is_no_number_begins_anew_and_nothing_of_it_is_seen(plank: MakeEnv) -> None:
+    env = BatchedEnv(plank(episode_length=LIMIT), 4)
+    before = env.reset(jax.random.key(0))
+    wild = ACTIONS.at[0, 0].set(jnp.nan) * 0.01
+    after, result = jax.jit(env.step)(before, wild, jax.random.key(1))
+    _, calm = jax.jit(env.step)(before, ACTIONS * 0.01, jax.random.key(1))
+    np.testing.assert_array_equal(result.truncated, [True, False, False, False])
+    assert not np.any(result.terminated)
+    # The goal that it achieved last stands for the one that is no number.
+    np.testing.assert_array_equal(result.next_achieved_goal[0], jax.vmap(env.env.achieved_goal)(before.physics)[0])
+    np.testing.assert_array_equal(result.next_achieved_goal[1:], calm.next_achieved_goal[1:])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, result)))
+    np.testing.assert_array_equal(after.episode, [1, 0, 0, 0])
+    np.testing.assert_array_equal(after.elapsed, [0, 1, 1, 1])
+    assert int(after.broken) == 1
+    for k in range(2, 4):
+        after, _ = env.step(after, wild, jax.random.key(k))
+    assert int(after.broken) == 3
+
+
+def test_not_a_number_sees_every_float_of_a_row_and_lets_infinity_pass() -> None:
+    rows = {"a": jnp.zeros((4, 2, 2)).at[1, 0, 1].set(jnp.nan), "b": jnp.array([0.0, 1.0, jnp.nan, jnp.inf]), "n": jnp.arange(4)}
+    np.testing.assert_array_equal(not_a_number(rows), [False, True, True, False])
+    np.testing.assert_array_equal(not_a_number({"n": jnp.arange(4)}), [False] * 4)
+
+
+def test_drawing_only_when_an_episode_ends_gives_the_same_as_drawing_always(plank: MakeEnv) -> None:
+    """On a CPU a branch skips the draw; other backends, and a vmap around it, take the selection."""
+    env = BatchedEnv(plank(episode_length=LIMIT), 4)
+    state = env.reset(jax.random.key(3))
+    stacked = jax.tree.map(lambda x: x[None], state)
+    for t in range(2 * LIMIT):
+        state, result = jax.jit(env.step)(state, ACTIONS, jax.random.key(t))
+        stacked, others = jax.jit(jax.vmap(env.step, in_axes=(0, None, None)))(stacked, ACTIONS, jax.random.key(t))
+        for one, other in zip(jax.tree.leaves((state, result)), jax.tree.leaves((stacked, others)), strict=True):
+            np.testing.assert_array_equal(one, other[0])

@@ -20,6 +20,8 @@ class BatchState(eqx.Module):
     """Steps taken in the current episode."""
     episode: Int[Array, "envs"]
     """Episodes finished so far by this copy."""
+    broken: Int[Array, ""]
+    """Resets so far, over all copies, of physics that diverged."""
     first: tuple[Any, Float[Array, "envs goal"]] | None
     """Start and goal of the first episode, kept only where every episode repeats them."""
 
@@ -36,7 +38,8 @@ class BatchedEnv(eqx.Module):
     """`num_envs` copies with time limit and auto-reset.
 
     `terminated` (the environment ended the episode) and `truncated` (time ran out and it did not) are kept
-    apart; either starts a new episode. `fresh_resets` draws a new start and goal for each, else every copy
+    apart; either starts a new episode. A copy whose state is no longer a number is truncated too: it repeats the goal it
+    achieved last, is counted in `broken`, and begins anew, so nothing of it reaches replay or networks. `fresh_resets` draws a new start and goal for each, else every copy
     repeats its first ones for the whole run, as the paper's released code does.
     """
 
@@ -50,7 +53,7 @@ class BatchedEnv(eqx.Module):
         zeros = jnp.zeros(self.num_envs, jnp.int32)
         # A copy, because a buffer that is donated may stand in the state only once.
         first = None if self.fresh_resets else jax.tree.map(jnp.copy, (physics, goal))
-        return BatchState(physics, goal, zeros, zeros.copy(), first)
+        return BatchState(physics, goal, zeros, zeros.copy(), jnp.zeros((), jnp.int32), first)
 
     def observation(self, state: BatchState) -> Float[Array, "envs observation"]:
         """What the agent sees of each copy."""
@@ -60,18 +63,48 @@ class BatchedEnv(eqx.Module):
         """One control step of all copies; copies whose episode ended stand at a start afterwards."""
         step_key, reset_key = jax.random.split(key)
         physics = jax.vmap(self.env.step)(state.physics, action, jax.random.split(step_key, self.num_envs))
+        broken = not_a_number(physics)
+        physics = select(broken, state.physics, physics)
         achieved = jax.vmap(self.env.achieved_goal)(physics)
-        terminated = jax.vmap(self.env.terminated)(physics)
+        terminated = jax.vmap(self.env.terminated)(physics) & ~broken
         elapsed = state.elapsed + 1
-        truncated = (elapsed >= self.env.episode_length) & ~terminated
+        truncated = ((elapsed >= self.env.episode_length) | broken) & ~terminated
         done = terminated | truncated
-        if state.first is None:
-            fresh = jax.vmap(self.env.reset)(jax.random.split(reset_key, self.num_envs))
-        else:
-            fresh = state.first
-        physics, goal = select(done, fresh, (physics, state.desired_goal))
-        after = BatchState(physics, goal, jnp.where(done, 0, elapsed), state.episode + done, state.first)
+        physics, goal = self._begin_anew(done, state, physics, reset_key)
+        after = BatchState(
+            physics,
+            goal,
+            jnp.where(done, 0, elapsed),
+            state.episode + done,
+            state.broken + jnp.sum(broken, dtype=jnp.int32),
+            state.first,
+        )
         return after, StepResult(achieved, terminated, truncated)
+
+    def _begin_anew(
+        self, done: Bool[Array, "envs"], state: BatchState, physics: State, key: Key
+    ) -> tuple[State, Float[Array, "envs goal"]]:
+        """Physics and goals after the step, fresh ones for the copies that are done."""
+        if state.first is not None:
+            return select(done, state.first, (physics, state.desired_goal))
+
+        def drawn(physics: State, goal: Array) -> tuple[State, Array]:
+            fresh = jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+            return select(done, fresh, (physics, goal))
+
+        def on_cpu(physics: State, goal: Array) -> tuple[State, Array]:
+            # Drawing for all copies is most of a step of a point mass, and most steps end no episode.
+            return jax.lax.cond(jnp.any(done), drawn, lambda *kept: kept, physics, goal)
+
+        # A GPU would send the predicate to the host and wait for it, which costs more than it saves.
+        return jax.lax.platform_dependent(physics, state.desired_goal, cpu=on_cpu, default=drawn)
+
+
+def not_a_number(state: State) -> Bool[Array, "envs"]:
+    """Which rows hold a NaN. Infinity is allowed: engines mark absent contacts by it."""
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    rows = [jnp.any(jnp.isnan(x).reshape(x.shape[0], -1), axis=1) for x in floats]
+    return jnp.any(jnp.stack(rows), axis=0) if rows else jnp.zeros(jax.tree.leaves(state)[0].shape[0], bool)
 
 
 def select(which: Bool[Array, "envs"], yes: Any, no: Any) -> Any:
