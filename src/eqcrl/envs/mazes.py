@@ -8,16 +8,25 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from eqcrl.envs.base import TopView
 from eqcrl.errors import ConfigError, did_you_mean
 
 # The evaluation layouts of the paper's released code (arXiv 2503.14858): goals lie far from the start.
 # It has none for "hardest": here the goals are the cells at least 12 steps along the shortest path from R.
 LAYOUTS: dict[str, str] = {
     "u": "#####/#R..#/###.#/#GGG#/#####",
+    "u2": "######/#R...#/####.#/#GGGG#/######",
+    "u3": "#######/#R....#/#####.#/#GGGGG#/#######",
+    "u4": "#####/#...#/#R#.#/###.#/#G#.#/#GGG#/#####",
+    "u5": "########/#......#/#R####.#/######.#/#G####G#/#GGGGGG#/########",
+    "u6": "#######/#.....#/#R###.#/#####.#/#G###G#/#GGGGG#/#######",
+    "u7": "######/#....#/#R##.#/####.#/#G##G#/#GGGG#/######",
     "big": "########/#R.##GG#/#..#..G#/##...###/#..#...#/#.#G.#G#/#.GG#GG#/########",
+    "humanoid-big": "########/#R.##GG#/#..#.GG#/##...###/#..#...#/#.#G.#G#/#.GG#GG#/########",
     "hardest": (
         "############/#R...#...GG#/#.##.#.#G#G#/#......#GGG#/#.####.###G#/"
         "#..#G#...GG#/##.#G#.#G###/#..#GG.#GGG#/############"
@@ -61,6 +70,23 @@ class Maze:
         centers = self.cells("#").astype(float) * cell_size
         half = cell_size / 2
         return np.concatenate([centers - half, centers + half], axis=1)
+
+    def top_view(self, cell_size: float) -> TopView:
+        """The walls, seen from above."""
+        rows, columns = self.shape()
+        half = cell_size / 2
+        return TopView(
+            self.wall_boxes(cell_size), (-half, -half), (rows * cell_size - half, columns * cell_size - half)
+        )
+
+    def connects(self, cell_size: float, one: Float[Array, "2"], other: Float[Array, "2"]) -> Bool[Array, ""]:
+        """Whether both positions lie in free cells connected to R; False for a position outside of the layout."""
+        connected = jnp.asarray(self.steps_from_start() >= 0)
+        # The border is wall, so that what lies outside counts as wall too.
+        cells = [
+            jnp.clip(jnp.round(p / cell_size).astype(int), 0, jnp.array(connected.shape) - 1) for p in (one, other)
+        ]
+        return connected[cells[0][0], cells[0][1]] & connected[cells[1][0], cells[1][1]]
 
 
 def _flood(walls: Bool[np.ndarray, "rows columns"], start: tuple[int, int]) -> Int[np.ndarray, "rows columns"]:

@@ -38,9 +38,10 @@ class BatchedEnv(eqx.Module):
     """`num_envs` copies with time limit and auto-reset.
 
     `terminated` (the environment ended the episode) and `truncated` (time ran out and it did not) are kept
-    apart; either starts a new episode. A copy whose state is no longer a number is truncated too: it repeats the goal it
-    achieved last, is counted in `broken`, and begins anew, so nothing of it reaches replay or networks. `fresh_resets` draws a new start and goal for each, else every copy
-    repeats its first ones for the whole run, as the paper's released code does.
+    apart; either starts a new episode. A copy whose state is no longer a number is truncated too: it repeats the
+    goal it achieved last, is counted in `broken`, and begins anew, so nothing of it reaches replay or networks.
+    `fresh_resets` draws a new start and goal for each episode, else every copy repeats its first ones for the whole
+    run, as the paper's released code does.
     """
 
     env: AbstractEnv
