@@ -1,5 +1,6 @@
 """`eqcrl render`: films of a policy."""
 
+import sys
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -9,6 +10,7 @@ from PIL import Image
 
 from cli.conftest import Command
 from helpers import assert_message, copy_run, snapshot
+from scene.runs import reacher_run
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
@@ -66,3 +68,61 @@ def test_how_many_episodes_can_be_shown(eqcrl: Command, finished: Path) -> None:
     answer = eqcrl("render", finished, "--episodes", 17)
     assert answer.code == 2
     assert "1<=x<=16" in answer.err
+
+
+def test_stills_of_a_flat_task(eqcrl: Command, finished: Path, tmp_path: Path) -> None:
+    run = copy_run(finished, tmp_path / "run")
+    answer = eqcrl("render", run, "--stills", "--episodes", 2)
+    assert answer.code == 0, answer.err
+    assert answer.out.split() == [str(run / "videos" / "policy-stills.png"), str(run / "videos" / "policy.png")]
+
+
+def test_a_page_of_a_flat_task_is_refused(eqcrl: Command, finished: Path, tmp_path: Path) -> None:
+    answer = eqcrl("render", finished, "--html", tmp_path / "page.html")
+    assert answer.code == 2
+    assert_message(answer.err, "A page cannot be made of 'point-u-maze'", "Make a film instead (--out).")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- MuJoCo tasks
+
+
+@pytest.fixture(scope="module")
+def reacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reacher_run(tmp_path_factory.mktemp("runs") / "reacher")
+
+
+def test_a_task_in_space_is_filmed_by_default(eqcrl: Command, reacher: Path, tmp_path: Path) -> None:
+    run = copy_run(reacher, tmp_path / "run")
+    answer = eqcrl("render", run, "--episodes", 2)
+    assert answer.code == 0, answer.err
+    assert [Path(line).name for line in answer.out.split()] == ["policy.mp4", "policy-stills.png", "policy.png"]
+    assert sorted(p.name for p in (run / "videos").iterdir()) == ["policy-stills.png", "policy.mp4", "policy.png"]
+    frames, _ = imageio_ffmpeg.count_frames_and_secs(str(run / "videos" / "policy.mp4"))
+    assert frames == 13 + 25
+
+
+def test_a_page_and_stills_without_a_film(eqcrl: Command, reacher: Path, tmp_path: Path) -> None:
+    before = snapshot(reacher)
+    page = tmp_path / "pages" / "page.html"
+    answer = eqcrl("render", reacher, "--html", page, "--stills", "--episodes", 1)
+    assert answer.code == 0, answer.err
+    assert sorted(p.name for p in page.parent.iterdir()) == ["page-stills.png", "page.html", "page.png"]
+    assert "<title>reacher</title>" in page.read_text(encoding="utf-8")
+    assert snapshot(reacher) == before
+
+
+def test_a_page_without_viser(eqcrl: Command, reacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "viser", None)
+    answer = eqcrl("render", reacher, "--html", tmp_path / "page.html")
+    assert answer.code == 2
+    assert_message(answer.err, "needs the package viser", "pip install 'eqcrl[html]'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nowhere_to_draw(eqcrl: Command, reacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "off")
+    answer = eqcrl("render", reacher, "--out", tmp_path / "film.mp4")
+    assert answer.code == 1
+    assert_message(answer.err, "MUJOCO_GL=off forbids to draw", "Unset MUJOCO_GL.")
+    assert list(tmp_path.iterdir()) == []

@@ -15,10 +15,11 @@ INTERRUPTED = 130
 SUMMARIES = {
     "train": "Train an agent, or continue a run.",
     "eval": "Evaluate the policy of a run.",
-    "render": "Make a video of the policy of a run.",
+    "render": "Make films, stills and pages of the policy of a run.",
     "plot": "Draw learning curves of runs.",
     "list": "List the installed parts.",
     "check": "Check an environment against the contract.",
+    "show": "Show the facts of an environment and a picture of it.",
     "info": "Show versions and devices, a part, or a run.",
 }
 
