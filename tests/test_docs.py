@@ -19,7 +19,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import eqcrl
-from eqcrl import epoch, registry
+from eqcrl import epoch, estimate, registry
 from eqcrl.cli.main import run as run_cli
 
 ROOT = Path(__file__).parent.parent
@@ -180,9 +180,11 @@ def runs_named_in(args: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("page", pages_with("sh"), ids=name_of)
 def test_shell_blocks_are_commands_that_exist(
-    page: Path, place: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+    page: Path, place: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`eqcrl train` up to its plan, every other command of eqcrl for real, on a tiny run."""
+    # Timing steps of every network that the pages mention would take longer than all other tests of them.
+    monkeypatch.setattr(estimate, "estimate", lambda *_: estimate.Estimate(1.0, 1.0))
     tried = 0
     for block in blocks(page, "sh"):
         for program, *args in shell(block, place):

@@ -28,6 +28,8 @@ LAYERS: dict[str, int] = {
     "eqcrl.toml": 0,
     "eqcrl.rundir": 0,
     "eqcrl.types": 1,
+    "eqcrl.physics": 2,
+    "eqcrl.robots": 2,
     "eqcrl.envs": 2,
     "eqcrl.nn": 2,
     "eqcrl.energies": 2,
@@ -42,13 +44,16 @@ LAYERS: dict[str, int] = {
     "eqcrl.artifacts": 4,
     "eqcrl.assemble": 4,
     "eqcrl.checkpoint": 4,
+    "eqcrl.estimate": 4,
     "eqcrl.plan": 4,
     "eqcrl.plots": 4,
     "eqcrl.programs": 4,
     "eqcrl.progress": 4,
     "eqcrl.render": 4,
     "eqcrl.run": 4,
+    "eqcrl.scene": 4,
     "eqcrl.trainer": 4,
+    "eqcrl.video": 4,
     "eqcrl.cli": 5,
     "eqcrl.__main__": 5,
 }
@@ -76,7 +81,11 @@ HOST = {
     "imageio",
     "PIL",
 }
-MAY_TOUCH = {"eqcrl.envs.mazes": {"pathlib"}}  # a layout may be a file of the user's
+MAY_TOUCH = {
+    "eqcrl.envs.mazes": {"pathlib"},  # a layout may be a file of the user's
+    "eqcrl.physics.mujoco": {"os"},  # how many cores there are
+    "eqcrl.physics.mjx": {"io"},  # what MJX prints when it is imported
+}
 
 # Modules of more than 400 lines, and why they are not split.
 LONG: dict[str, str] = {}

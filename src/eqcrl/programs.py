@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from eqcrl import epoch as ep
 from eqcrl.assemble import System
-from eqcrl.evaluate import Episodes, run_episodes, score
+from eqcrl.envs.mujoco import AbstractMujocoEnv
+from eqcrl.evaluate import Episodes, Record, run_episodes, score
 from eqcrl.plan import state_shapes
 from eqcrl.types import Key, Metrics
 
@@ -30,13 +31,30 @@ class Programs:
     compile_seconds: dict[str, float]
 
 
-def evaluation(system: System, *, deterministic: bool = True, episodes: int | None = None) -> Evaluate:
+def compiler_options(system: System) -> dict[str, Any]:
+    """What XLA should be told for programs with the environments of this system."""
+    options: dict[str, Any] = {}
+    for env in (system.algorithm.env.env, system.eval_env):
+        if isinstance(env, AbstractMujocoEnv):
+            options |= env.engine().compiler_options()
+    return options
+
+
+def evaluation(
+    system: System, *, deterministic: bool = True, episodes: int | None = None, record: Record | None = None
+) -> Evaluate:
     """The evaluation of an agent's state under a key, not yet compiled: scores, and what happened."""
     count = system.eval_episodes if episodes is None else episodes
 
     def evaluate(agent_state: Any, key: Key) -> tuple[Metrics, Episodes]:
         ran = run_episodes(
-            system.eval_env, system.algorithm.agent, agent_state, count, key=key, deterministic=deterministic
+            system.eval_env,
+            system.algorithm.agent,
+            agent_state,
+            count,
+            key=key,
+            deterministic=deterministic,
+            record=record,
         )
         return score(ran), ran
 
@@ -48,12 +66,13 @@ def compile_programs(system: System) -> Programs:
     algorithm = system.algorithm
     shapes = state_shapes(system)
     key = jax.eval_shape(lambda: jax.random.key(0))
+    options = compiler_options(system)
     seconds: dict[str, float] = {}
 
     def compiled(name: str, function: Callable[..., Any], *args: Any, donate: bool = False) -> Any:
         start = time.monotonic()
         jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
-        program = jitted.lower(*args).compile()
+        program = jitted.lower(*args).compile(compiler_options=options)
         seconds[name] = time.monotonic() - start
         return program
 

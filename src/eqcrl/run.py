@@ -16,9 +16,9 @@ from eqcrl.assemble import System, assemble, build_env, complete
 from eqcrl.config import RESUMABLE, Config, Part, difference
 from eqcrl.envs.base import AbstractEnv, spec_of
 from eqcrl.errors import ConfigError
-from eqcrl.evaluate import Episodes
+from eqcrl.evaluate import Episodes, Record
 from eqcrl.plan import make_plan, render_plan, state_shapes
-from eqcrl.programs import evaluation
+from eqcrl.programs import compiler_options, evaluation
 from eqcrl.rundir import RunDir, default_path, make_header
 from eqcrl.trainer import EVAL_STREAM, Outcome, Trainer, stream
 
@@ -95,14 +95,17 @@ class Run:
         deterministic: bool = True,
         seed: int = 0,
         training_starts: bool = False,
+        record: Record | None = None,
     ) -> tuple[dict[str, float], Episodes]:
         """Fresh episodes of the trained policy: scores by the names of metrics.jsonl, and what happened.
 
+        `record` picks from each state what `Episodes.record` keeps.
         Raises: what `eval_env` raises; CheckpointError.
         """
         acted_in = self.eval_env(env, training_starts=training_starts)
         system = System(self.system.algorithm, acted_in, self.system.eval_episodes)
-        program = jax.jit(evaluation(system, deterministic=deterministic, episodes=episodes))
+        function = evaluation(system, deterministic=deterministic, episodes=episodes, record=record)
+        program = jax.jit(function, compiler_options=compiler_options(system))
         scores, ran = program(self.agent_state, stream(seed, EVAL_STREAM))
         return {f"eval/{k}": float(v) for k, v in scores.items()}, ran
 

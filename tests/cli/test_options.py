@@ -5,6 +5,7 @@ import re
 import pytest
 
 from cli.conftest import Command
+from eqcrl import estimate
 from eqcrl.assemble import check_params
 from eqcrl.cli.options import config_options, flag_of, normalize, peek
 from eqcrl.config import PART_KINDS, Config, static_settings
@@ -105,3 +106,28 @@ def test_peek_takes_the_last_as_click_does() -> None:
     assert peek(["--arch", "a", "--arch=b", "--out", "o"], ("arch", "env")) == {"arch": "b"}
     assert peek(["--arch=b", "--arch", "a"], ("arch",)) == {"arch": "a"}
     assert peek(["--arch"], ("arch",)) == {}
+
+
+def test_physics_stands_for_the_engine_of_every_environment_of_a_command(
+    eqcrl: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "estimate", lambda *_: estimate.Estimate(1.0, 1.0))
+    answer = eqcrl("train", "--env", "ant", "--eval-env", "ant", "--physics", "mjx", "--dry-run")
+    assert answer.code == 0, answer.err
+    assert answer.out.count('physics = "mjx"') == 2
+    for order in (("--physics", "mjx", "--env.physics", "mujoco"), ("--env.physics", "mujoco", "--physics", "mjx")):
+        answer = eqcrl("train", "--env", "ant", *order, "--dry-run")
+        assert 'physics = "mujoco"' in answer.out, "the long flag goes over the short one"
+    assert "--physics " in help_of(eqcrl, "--env", "reacher")
+
+
+def test_physics_is_no_flag_where_there_is_no_engine_to_choose(eqcrl: Command) -> None:
+    answer = eqcrl("train", "--physics", "mjx")
+    assert answer.code == 2
+    assert "--physics" in answer.err
+
+
+def test_an_unknown_engine_is_named_with_the_nearest(eqcrl: Command) -> None:
+    answer = eqcrl("train", "--env", "ant", "--physics", "mujco", "--dry-run")
+    assert answer.code == 2
+    assert_message(answer.err, "There is no physics called 'mujco'", "mujoco")

@@ -98,6 +98,9 @@ def test_a_dry_run_writes_nothing(eqcrl: Command, tmp_path: Path) -> None:
     assert Config.from_toml(config, "printed") == complete(Config.load(overrides=LONG))
     for part in ("parameters", "memory, estimated", "gradient steps per environment step", "resnet (depth 4, width 16"):
         assert part in plan
+    assert re.search(
+        r"Estimated time on this device: \d[^(]*\([\d,.]+ gradient steps/s; [\d,]+ environment steps/s", plan
+    )
 
 
 def test_a_dry_run_of_the_largest_network(eqcrl: Command, tmp_path: Path) -> None:
@@ -106,6 +109,7 @@ def test_a_dry_run_of_the_largest_network(eqcrl: Command, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
     assert re.search(r"parameters +203 M|parameters +204 M", answer.out), answer.out
     assert re.search(r"memory, estimated +\d+\.\d GiB", answer.out)
+    assert "from depths 32 and 128" in answer.out
 
 
 def test_a_dry_run_of_a_resumed_run(eqcrl: Command, finished: Path) -> None:

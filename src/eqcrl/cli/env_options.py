@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eqcrl import registry
-from eqcrl.cli.options import SettingOption, part_options, peek
+from eqcrl.cli.options import SettingOption, part_options, peek, physics_option
 from eqcrl.config import Config, Part
 from eqcrl.rundir import RunDir
 
@@ -13,17 +13,21 @@ def run_env_options(args: Sequence[str]) -> list[SettingOption]:
     """`--env.KEY` for the environment given by `--env`, or else for the one that the run was trained on."""
     named = peek(args, ("env",)).get("env")
     if named is not None:
-        return part_options("env", _named(named))
+        return _options(_named(named))
     # Values of other flags stand among the arguments too: the run is the one that is a run directory.
     run = next((a for a in args if not a.startswith("-") and RunDir(a).config_file.is_file()), None)
-    return part_options("env", RunDir.open(run).config().env) if run is not None else []
+    return _options(RunDir.open(run).config().env) if run is not None else []
 
 
 def check_env_options(args: Sequence[str]) -> list[SettingOption]:
     """`--env.KEY` for the environment that `eqcrl check env NAME` names."""
     known = {name for e in registry.entries("env") for name in (e.name, e.qualified())}
     name = next((a for a in args if a in known), None)
-    return part_options("env", _named(name)) if name is not None else []
+    return _options(_named(name)) if name is not None else []
+
+
+def _options(env: Part) -> list[SettingOption]:
+    return part_options("env", env) + physics_option({"env": env})
 
 
 def _named(name: str) -> Part:

@@ -16,12 +16,20 @@ def flag_of(key: str) -> str:
 
 
 class SettingOption(click.Option):
-    """A flag that sets one dotted key; what was given is collected as text under `ctx.meta[GIVEN]`."""
+    """A flag that sets one dotted key; what was given is collected as text under `ctx.meta[GIVEN]`.
 
-    def __init__(self, key: str, setting: Setting, default: Any, heading: str):
+    With `short_for` it sets those keys instead, where no flag of their own does.
+    """
+
+    def __init__(self, key: str, setting: Setting, default: Any, heading: str, short_for: Sequence[str] = ()):
         unit = f" [{setting.unit}]" if setting.unit else ""
         shown = "required" if default is REQUIRED else "none" if default is None else str(default)
         kind = setting.type_name()
+
+        def collect(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+            if value is not None:
+                given(ctx).update({k: value for k in short_for if k not in given(ctx)} if short_for else {key: value})
+
         help_text = setting.help + (f"; {kind}" if kind.startswith("one of") else "")
         # click fills in defaults of its own unless told what to show, so the default is part of the text.
         click.Option.__init__(
@@ -32,7 +40,7 @@ class SettingOption(click.Option):
             expose_value=False,
             metavar="CHOICE" if kind.startswith("one of") else kind.upper().replace(" ", "-"),
             help=f"{help_text}{unit}  (default: {shown})",
-            callback=lambda ctx, _, value: given(ctx).update({key: value} if value is not None else {}),
+            callback=collect,
         )
         self.heading = heading
 
@@ -79,6 +87,18 @@ def part_options(field: str, part: Part) -> list[SettingOption]:
     ]
 
 
+def physics_option(fields: Mapping[str, Part]) -> list[SettingOption]:
+    """`--physics`, short for `--env.physics` of every environment here that has an engine to choose."""
+    from eqcrl.assemble import part_signature
+
+    settings = {f: part_signature("env", part.name).settings.get("physics") for f, part in fields.items()}
+    keys = [f"{field}.physics" for field, setting in settings.items() if setting is not None]
+    if not keys:
+        return []
+    setting = next(s for s in settings.values() if s is not None)
+    return [SettingOption("physics", setting, setting.default, "what to run", short_for=keys)]
+
+
 def config_options(config: Config) -> list[SettingOption]:
     """A flag for every setting of the tree and of its chosen parts, with the values in force as defaults."""
     flat = config.flat()
@@ -91,7 +111,8 @@ def config_options(config: Config) -> list[SettingOption]:
         part = getattr(config, field) or getattr(config, INHERITS.get(field, ""), None)
         if part is not None:
             options += part_options(field, part)
-    return options
+    envs = {f: getattr(config, f) for f, kind in PART_KINDS.items() if kind == "env" and getattr(config, f)}
+    return options + physics_option(envs)
 
 
 class SettingsCommand(click.Command):

@@ -15,7 +15,7 @@ STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 75}
 @click.option("--config", "file", metavar="FILE", help="TOML file over the preset; flags go over both.")
 @click.option("--out", metavar="DIR", help="New run directory.  (default: one under runs/)")
 @click.option("--resume", metavar="RUN", help="Continue the run in this directory from its newest checkpoint.")
-@click.option("--dry-run", is_flag=True, help="Print the configuration and the plan, and stop.")
+@click.option("--dry-run", is_flag=True, help="Print the configuration, the plan and the time it would take, and stop.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.pass_context
 def train(
@@ -48,6 +48,7 @@ def train(
     from eqcrl.assemble import assemble, complete
     from eqcrl.cli.console import make_console
     from eqcrl.errors import UsageError
+    from eqcrl.estimate import estimate, estimate_text
     from eqcrl.plan import make_plan, render_plan
     from eqcrl.progress import summary_table
 
@@ -55,7 +56,12 @@ def train(
     console = make_console(quiet=quiet)
     if dry_run:
         console.print(config.to_toml(), highlight=False, markup=False)
-        console.print(render_plan(config, make_plan(config, assemble(config)), runs.device_text()))
+        system = assemble(config)
+        plan = make_plan(config, system)
+        console.print(render_plan(config, plan, runs.device_text()))
+        with console.status("Timing a few steps ..."):
+            took = estimate(config, system)
+        console.print(estimate_text(config, plan, took, system.algorithm.env.env.episode_length), highlight=False)
         return 0
     if resume is not None:
         if out is not None:
