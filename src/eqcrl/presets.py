@@ -42,3 +42,27 @@ PAPER: dict[str, Any] = {
     "eval": {"every": 63, "num_envs": 128},
     "checkpoint": {"every": 1},
 }
+
+
+def paper_task(env: str, millions: int) -> dict[str, Any]:
+    """The paper's run on one task (table 1): its budget, its depth-64 networks, its evaluation layout.
+
+    The evaluation belongs to the environment (`evaluation()`), so it is not named here.
+    """
+    preset = {key: dict(value) for key, value in PAPER.items()}
+    preset["env"] = {"name": env}
+    preset["arch"]["depth"] = 64
+    preset["train"]["total_env_steps"] = millions * 1_000_000
+    return preset
+
+
+PAPER_HUMANOID = paper_task("humanoid", 100)
+PAPER_HUMANOID_U_MAZE = paper_task("humanoid-u-maze", 400)
+PAPER_HUMANOID_BIG_MAZE = paper_task("humanoid-big-maze", 400)
+PAPER_ANT_U4_MAZE = paper_task("ant-u4-maze", 100)
+PAPER_ANT_U5_MAZE = paper_task("ant-u5-maze", 400)
+PAPER_ANT_BIG_MAZE = paper_task("ant-big-maze", 100)
+PAPER_ANT_HARDEST_MAZE = paper_task("ant-hardest-maze", 200)
+PAPER_ARM_PUSH_EASY = paper_task("arm-push-easy", 100)
+PAPER_ARM_PUSH_HARD = paper_task("arm-push-hard", 100)
+PAPER_ARM_BINPICK_HARD = paper_task("arm-binpick-hard", 100)

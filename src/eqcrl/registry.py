@@ -14,6 +14,7 @@ from eqcrl.errors import BrokenPlugin, NameConflict, UnknownName, did_you_mean
 # What one part of a group is called in messages and on the command line.
 GROUPS: dict[str, str] = {
     "env": "eqcrl.envs",
+    "physics": "eqcrl.physics",
     "block": "eqcrl.blocks",
     "arch": "eqcrl.archs",
     "energy": "eqcrl.energies",
@@ -85,8 +86,9 @@ def refresh() -> None:
 
 def _exact(kind: str, name: str) -> Entry | None:
     known = entries(kind)
-    if "/" in name:
-        return next((e for e in known if e.qualified() == name), None)
+    qualified = next((e for e in known if e.qualified() == name), None)
+    if qualified is not None:
+        return qualified
     offers = [e for e in known if e.name == name]
     if len(offers) > 1:
         choices = " or ".join(repr(e.qualified()) for e in offers)
