@@ -18,6 +18,7 @@ def compare(
     baseline_name: str,
     rounds: int,
     amount: float = 1.0,
+    baseline_amount: float | None = None,
     unit: str = "s",
     warmup: bool = True,
     **extra: Any,
@@ -26,7 +27,8 @@ def compare(
 
     Stored in `extra_info`: both medians, and the medians over rounds of baseline / ours, above 1 where ours is
     faster, by wall time (`ratio`) and by processor time (`cpu_ratio`, hardly disturbed by other processes).
-    `amount` is the work of one call (steps, pairs); `unit` is "s" or the rate's, e.g. "steps/s".
+    `amount` is the work of one call (steps, pairs); a baseline too slow for as much may do `baseline_amount` of it,
+    and its times are scaled. `unit` is "s" or the rate's, e.g. "steps/s".
     Both calls must return only when the result is there.
     """
     own: list[tuple[float, float]] = []
@@ -40,6 +42,8 @@ def compare(
         rounds=rounds,
         iterations=1,
     )
+    scale = 1.0 if baseline_amount is None else amount / baseline_amount
+    others = [(wall * scale, cpu * scale) for wall, cpu in others]
     ratios = [(b[0] / o[0], b[1] / o[1]) for b, o in zip(others, own, strict=True)]
     record(
         benchmark,

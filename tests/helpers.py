@@ -42,8 +42,8 @@ LONG: Mapping[str, Any] = {**TINY, "train.total_env_steps": 8 * 10 * 402, "eval.
 METRICS = {
     "env_steps", "grad_steps", "wall_seconds", "train/critic_loss", "train/actor_loss",
     "train/categorical_accuracy", "train/logits_pos", "train/logits_neg", "train/entropy",
-    "train/env_steps_per_second", "train/physics_resets", "train/grad_steps_per_second", "eval/time_at_goal", "eval/success_any",
-    "eval/success_end", "eval/distance_end", "eval/episode_length",
+    "train/env_steps_per_second", "train/physics_resets", "train/grad_steps_per_second", "eval/time_at_goal",
+    "eval/success_any", "eval/success_end", "eval/distance_end", "eval/episode_length",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +17,14 @@ from eqcrl.errors import ConfigError
 # The grids of the paper's released code, typed from its description: train layouts, then evaluation layouts.
 TRAIN = {
     "u": "#####/#RGG#/###G#/#GGG#/#####",
+    "u2": "######/#RGGG#/####G#/#GGGG#/######",
+    "u3": "#######/#RGGGG#/#####G#/#GGGGG#/#######",
+    "u4": "#####/#GGG#/#R#G#/###G#/#G#G#/#GGG#/#####",
+    "u5": "########/#GGGGGG#/#R####G#/######G#/#G####G#/#GGGGGG#/########",
+    "u6": "#######/#GGGGG#/#R###G#/#####G#/#G###G#/#GGGGG#/#######",
+    "u7": "######/#GGGG#/#R##G#/####G#/#G##G#/#GGGG#/######",
     "big": "########/#RG##GG#/#GG#GGG#/##GGG###/#GG#GGG#/#G#GG#G#/#GGG#GG#/########",
+    "humanoid-big": "########/#RG##GG#/#GG#GGG#/##GGG###/#GG#GGG#/#G#GG#G#/#GGG#GG#/########",
     "hardest": (
         "############/#RGGG#GGGGG#/#G##G#G#G#G#/#GGGGGG#GGG#/#G####G###G#/#GG#G#GGGGG#/"
         "##G#G#G#G###/#GG#GGG#GGG#/############"
@@ -24,7 +32,14 @@ TRAIN = {
 }
 EVALUATION = {
     "u": "#####/#R..#/###.#/#GGG#/#####",
+    "u2": "######/#R...#/####.#/#GGGG#/######",
+    "u3": "#######/#R....#/#####.#/#GGGGG#/#######",
+    "u4": "#####/#...#/#R#.#/###.#/#G#.#/#GGG#/#####",
+    "u5": "########/#......#/#R####.#/######.#/#G####G#/#GGGGGG#/########",
+    "u6": "#######/#.....#/#R###.#/#####.#/#G###G#/#GGGGG#/#######",
+    "u7": "######/#....#/#R##.#/####.#/#G##G#/#GGGG#/######",
     "big": "########/#R.##GG#/#..#..G#/##...###/#..#...#/#.#G.#G#/#.GG#GG#/########",
+    "humanoid-big": "########/#R.##GG#/#..#.GG#/##...###/#..#...#/#.#G.#G#/#.GG#GG#/########",
 }
 
 
@@ -32,7 +47,21 @@ def mask(text: str, symbols: str) -> list[list[bool]]:
     return [[symbol in symbols for symbol in row] for row in text.split("/")]
 
 
-@pytest.mark.parametrize(("name", "walls"), [("u", 18), ("big", 38), ("hardest", 62)])
+WALLS = {
+    "u": 18,
+    "u2": 21,
+    "u3": 24,
+    "u4": 24,
+    "u5": 39,
+    "u6": 34,
+    "u7": 29,
+    "big": 38,
+    "humanoid-big": 38,
+    "hardest": 62,
+}
+
+
+@pytest.mark.parametrize(("name", "walls"), WALLS.items())
 def test_built_in_walls_and_start_are_the_papers(name: str, walls: int) -> None:
     maze = find_maze(name)
     assert maze.walls().tolist() == mask(TRAIN[name], "#")
@@ -40,7 +69,7 @@ def test_built_in_walls_and_start_are_the_papers(name: str, walls: int) -> None:
     np.testing.assert_array_equal(maze.cells("R"), np.argwhere(mask(TRAIN[name], "R")))
 
 
-@pytest.mark.parametrize("name", ["u", "big"])
+@pytest.mark.parametrize("name", EVALUATION)
 def test_built_in_goals_are_the_papers_evaluation_goals(name: str) -> None:
     np.testing.assert_array_equal(find_maze(name).cells("G"), np.argwhere(mask(EVALUATION[name], "G")))
 
@@ -122,6 +151,23 @@ def test_wall_boxes_cover_the_wall_cells(
     np.testing.assert_allclose(boxes[:, 2:] - boxes[:, :2], cell_size)
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2
     np.testing.assert_allclose(centers, np.argwhere(walls) * cell_size)
+
+
+def test_the_view_from_above_and_what_is_connected() -> None:
+    maze = parse_maze("#######/#R.#.G#/###...#/#.#.#.#/#.#...#/#######".replace("R.#.G", "R...G"), "mine")
+    view = maze.top_view(3.0)
+    assert (view.low, view.high) == ((-1.5, -1.5), (16.5, 19.5))
+    np.testing.assert_array_equal(view.walls, maze.wall_boxes(3.0))
+    connected = maze.steps_from_start() >= 0
+    assert connected.sum() < (~maze.walls()).sum(), "some free cells are cut off"
+    start = jnp.array([3.0, 3.0])
+    for (i, j), known in np.ndenumerate(connected):
+        for offset in (-1.4, 0.0, 1.4):
+            place = jnp.array([3.0 * i + offset, 3.0 * j - offset])
+            assert bool(maze.connects(3.0, start, place)) == known
+            assert bool(maze.connects(3.0, place, start)) == known
+    for outside in ([-9.0, 3.0], [3.0, -9.0], [3.0, 99.0], [99.0, 3.0], [jnp.nan, 3.0]):
+        assert not bool(maze.connects(3.0, start, jnp.array(outside)))
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,11 @@ def test_a_copy_that_is_no_number_begins_anew_and_nothing_of_it_is_seen(plank: M
 
 
 def test_not_a_number_sees_every_float_of_a_row_and_lets_infinity_pass() -> None:
-    rows = {"a": jnp.zeros((4, 2, 2)).at[1, 0, 1].set(jnp.nan), "b": jnp.array([0.0, 1.0, jnp.nan, jnp.inf]), "n": jnp.arange(4)}
+    rows = {
+        "a": jnp.zeros((4, 2, 2)).at[1, 0, 1].set(jnp.nan),
+        "b": jnp.array([0.0, 1.0, jnp.nan, jnp.inf]),
+        "n": jnp.arange(4),
+    }
     np.testing.assert_array_equal(not_a_number(rows), [False, True, True, False])
     np.testing.assert_array_equal(not_a_number({"n": jnp.arange(4)}), [False] * 4)
 

@@ -1,0 +1,92 @@
+"""Environment steps per second of the MuJoCo tasks through the whole rollout, policy included, by engine.
+
+Beside each, in turns, MJX with every pair of wall and robot evaluated, as it is used without caps. The engines may
+not be compared number by number here: tests/physics holds them together.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks import cases
+from benchmarks.baselines.unbounded import Unbounded
+from benchmarks.paired import compare
+from benchmarks.timing import seconds
+from eqcrl.agents.base import AbstractAgent
+from eqcrl.assemble import build_env
+from eqcrl.config import Part
+from eqcrl.envs.mujoco import AbstractMujocoEnv
+from eqcrl.envs.wrap import BatchedEnv
+from eqcrl.rollout import rollout
+
+ENVS, LENGTH = 256, 50
+CASES = [
+    ("ant", "mujoco"),
+    ("ant", "mjx"),
+    ("ant-big-maze", "mujoco"),
+    ("ant-big-maze", "mjx"),
+    ("humanoid", "mjx"),
+    ("humanoid-big-maze", "mujoco"),
+    ("humanoid-big-maze", "mjx"),
+    ("arm-push-easy", "mujoco"),
+]
+
+
+def task(name: str, physics: str) -> AbstractMujocoEnv:
+    """The task on that engine."""
+    env = build_env(Part(name, {"physics": physics}))
+    assert isinstance(env, AbstractMujocoEnv)
+    return env
+
+
+class Rolling:
+    """A compiled rollout that goes on from where its last call ended."""
+
+    def __init__(self, env: AbstractMujocoEnv, agent: AbstractAgent, agent_state: Any, length: int):
+        batched = BatchedEnv(env, ENVS)
+        options = env.engine().compiler_options()
+        self.state = jax.jit(batched.reset)(jax.random.key(0))
+        self.key, self.agent_state = jax.random.key(1), agent_state
+        program = jax.jit(lambda agent_state, state, key: rollout(batched, agent, agent_state, state, length, key=key))
+        lowered = program.lower(agent_state, self.state, self.key)
+        self.compile_seconds = seconds(lambda: lowered.compile(compiler_options=options))
+        self.compiled: Callable[..., Any] = lowered.compile(compiler_options=options)
+
+    def __call__(self) -> None:
+        """One rollout, finished on return."""
+        self.key = jax.random.fold_in(self.key, 1)
+        self.state, _ = jax.block_until_ready(self.compiled(self.agent_state, self.state, self.key))
+
+
+@pytest.fixture(scope="module")
+def unbounded() -> dict[str, Rolling]:
+    """The baselines that were compiled, by task."""
+    return {}
+
+
+@pytest.mark.parametrize(("name", "physics"), CASES, ids=lambda text: text)
+def test_rollout(benchmark: BenchmarkFixture, unbounded: dict[str, Rolling], name: str, physics: str) -> None:
+    """256 copies for 50 steps in one scan; the baseline, which is slow, for a few, and its time scaled to as many."""
+    benchmark.group = "physics"
+    algorithm = cases.algorithm(4, env=name)
+    agent, agent_state = algorithm.agent, cases.agent_state(algorithm)
+    ours = Rolling(task(name, physics), agent, agent_state, LENGTH)
+    few = 2
+    if name not in unbounded:
+        unbounded[name] = Rolling(Unbounded(task(name, "mjx")), agent, agent_state, few)
+    compare(
+        benchmark,
+        f"{name}, {physics}",
+        ours,
+        unbounded[name],
+        baseline_name="MJX, all pairs",
+        rounds=5,
+        amount=LENGTH * ENVS,
+        baseline_amount=few * ENVS,
+        unit="env steps/s",
+        compile_seconds=ours.compile_seconds,
+        baseline_compile_seconds=unbounded[name].compile_seconds,
+    )
