@@ -44,6 +44,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def warp(session: nox.Session) -> None:
+    """The tests of the physics engines with MJX-Warp installed (370 MB)."""
+    session.install("-e", ".[test,warp]")
+    session.run("pytest", "tests/physics/test_warp.py", "tests/physics/test_engines.py", *session.posargs)
+
+
+@nox.session
 def plugins(session: nox.Session) -> None:
     """The contract tests of every package under plugins/."""
     packages = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))

@@ -12,7 +12,6 @@ from eqcrl.envs.base import AbstractEnv, State
 from eqcrl.envs.wrap import not_a_number, select
 from eqcrl.types import Key, Metrics
 
-
 Record = Callable[[State], Float[Array, "numbers"]]
 """Picks from a state what should be kept of every moment."""
 

@@ -8,12 +8,12 @@ step begins from a constant template, and a reset is a select over a few dozen n
 import contextlib
 import io
 from functools import lru_cache
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxlib
 import mujoco
 import numpy as np
 from jaxtyping import Array, Float
@@ -22,12 +22,9 @@ from eqcrl.errors import ConfigError
 from eqcrl.physics.base import AbstractEngine, PhysicsState, Readouts
 from eqcrl.physics.model import LIMIT, Model
 
-with contextlib.redirect_stdout(io.StringIO()) as _said:  # it prints that an optional package is not there
-    from mujoco import mjx
+with contextlib.redirect_stdout(io.StringIO()):  # it prints that optional packages are not there
+    import mujoco.mjx as mjx
     from mujoco.mjx._src import sensor, smooth
-for _line in _said.getvalue().splitlines():
-    if not _line.startswith(("Failed to import warp", "Failed to import mujoco_warp")):
-        print(_line)
 
 # Work of the collision functions is pairs times contacts, so caps bound it whatever the number of walls. MJX 3.17
 # looks a custom numeric's value up by its index where it means its address: right only behind one-valued numerics.
@@ -77,7 +74,7 @@ class MjxEngine(AbstractEngine):
 def cpu_options() -> dict[str, Any]:
     """On CPUs, jaxlib before 0.11 recomputes a kinematic chain in each of its links unless told otherwise: 1,000
     times slower for an arm of nine (jax-ml/jax#33761). From 0.11 on the option is gone, and naming it is an error."""
-    old = tuple(int(part) for part in jaxlib.__version__.split(".")[:2]) < (0, 11)
+    old = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2]) < (0, 11)
     return {"xla_cpu_use_fusion_emitters": False} if old and jax.default_backend() == "cpu" else {}
 
 

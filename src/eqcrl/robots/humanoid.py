@@ -27,6 +27,9 @@ TORQUE = 0.4  # of the gear, at full action
 TARGET_MASS, TARGET_INERTIA = 1.0, 0.1  # kg, kg m^2: a ball of radius 0.5 m
 READOUTS = ("cinert", "cvel", "qfrc_actuator")
 MAX_CONTACT_POINTS, MAX_GEOM_PAIRS = 16, 8
+# With the 8 iterations of C MuJoCo a batch in MJX waits for its slowest robot: a third of the speed on a CPU. There
+# jaxlib 0.10 has also been seen to stop for good in a long scan around several iterations.
+MJX_SOLVER = (1, 4)
 
 GYM_GEARS = {
     "abdomen": 100.0,
@@ -61,9 +64,9 @@ def humanoid_model(
         _as_in_gym(spec)
     add_floor(spec)
     if maze is None:
-        return Model(spec.to_xml(), substeps, readouts, MAX_CONTACT_POINTS)
+        return Model(spec.to_xml(), substeps, readouts, MAX_CONTACT_POINTS, mjx_solver=MJX_SOLVER)
     add_maze(spec, maze, cell_size, merged=merged)
-    return Model(spec.to_xml(), substeps, readouts, MAX_CONTACT_POINTS, MAX_GEOM_PAIRS)
+    return Model(spec.to_xml(), substeps, readouts, MAX_CONTACT_POINTS, MAX_GEOM_PAIRS, MJX_SOLVER)
 
 
 def _as_in_gym(spec: mujoco.MjSpec) -> None:
