@@ -8,6 +8,7 @@ included, go to gpu.json; the exit status is 1 if a part failed, after all of th
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -37,9 +38,20 @@ class Sizes:
     unroll_length: int = 62
     updates: int = 100
     capacity: int = 10_000
+    tasks: tuple[str, ...] = ("ant-big-maze", "humanoid-big-maze", "arm-push-easy", "ant", "humanoid")
 
 
-SMOKE = Sizes(depths=(4, 8), width=16, batch_size=8, rounds=2, num_envs=8, unroll_length=8, updates=2, capacity=200)
+SMOKE = Sizes(
+    depths=(4, 8),
+    width=16,
+    batch_size=8,
+    rounds=2,
+    num_envs=8,
+    unroll_length=8,
+    updates=2,
+    capacity=200,
+    tasks=("ant",),
+)
 
 
 class Clock:
@@ -185,6 +197,52 @@ def environment(sizes: Sizes, clock: Clock) -> None:
             say({"num_envs": num_envs, "with": name, "steps_per_second": steps / times["seconds"], **times})
 
 
+def physics(sizes: Sizes, clock: Clock) -> None:
+    """Environment steps per second of the MuJoCo tasks through the whole rollout, by engine, with compile times.
+
+    MJX, and Warp where its package is installed. What no longer fits into the time is reported as not measured.
+    """
+    import jax
+
+    from benchmarks import cases
+    from eqcrl.assemble import build_env
+    from eqcrl.config import Part
+    from eqcrl.envs.mujoco import AbstractMujocoEnv
+    from eqcrl.envs.wrap import BatchedEnv
+    from eqcrl.rollout import rollout
+
+    engines = ["mjx", *(["warp"] if importlib.util.find_spec("warp") else [])]
+    slowest = 0.0
+    for engine in engines:
+        for name in sizes.tasks:
+            for num_envs in (sizes.num_envs, 8 * sizes.num_envs):
+                row = {"task": name, "engine": engine, "num_envs": num_envs}
+                if clock.left() < 1.5 * slowest:
+                    say(row | {"not_measured": "no time was left"})
+                    continue
+                began = time.perf_counter()
+                env = build_env(Part(name, {"physics": engine}))
+                assert isinstance(env, AbstractMujocoEnv)
+                batched = BatchedEnv(env, num_envs)
+                algorithm = cases.algorithm(sizes.depths[0], sizes.width, 8, env=name)
+                agent_state, key = cases.agent_state(algorithm), jax.random.key(1)
+                state = jax.jit(batched.reset)(jax.random.key(0))
+                run = jax.jit(
+                    lambda agent_state, state, key, batched=batched, agent=algorithm.agent: rollout(
+                        batched, agent, agent_state, state, sizes.unroll_length, key=key
+                    )
+                )
+                start = time.perf_counter()
+                program = run.lower(agent_state, state, key).compile(compiler_options=env.engine().compiler_options())
+                compile_seconds = time.perf_counter() - start
+                times = timed(
+                    lambda program=program, args=(agent_state, state, key): jax.block_until_ready(program(*args)), 3
+                )
+                steps = num_envs * sizes.unroll_length
+                say(row | {"compile_seconds": compile_seconds, "steps_per_second": steps / times["seconds"], **times})
+                slowest = max(slowest, time.perf_counter() - began)
+
+
 def epoch_split(sizes: Sizes, clock: Clock) -> None:
     """Where an epoch's time goes: collecting, sampling batches, gradient steps; each as a program of its own."""
     import equinox as eqx
@@ -246,7 +304,7 @@ def epoch_split(sizes: Sizes, clock: Clock) -> None:
 
 PARTS: dict[str, Callable[[Sizes, Clock], None]] = {
     part.__name__: part
-    for part in (device, gradient_step_ours, compile_epoch, environment, epoch_split, gradient_step_unrolled)
+    for part in (device, gradient_step_ours, compile_epoch, environment, epoch_split, physics, gradient_step_unrolled)
 }
 
 

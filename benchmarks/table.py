@@ -71,6 +71,18 @@ def memory_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def compile_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Seconds that it took to compile the programs, ours and the baseline's, where a benchmark says so."""
+    rows = []
+    for benchmark in report["benchmarks"]:
+        info = benchmark["extra_info"]
+        if "compile_seconds" in info:
+            both = (info["compile_seconds"], info["baseline_compile_seconds"])
+            rows.append((info["case"], *(f"{value:.1f}" for value in both), info["baseline_name"]))
+    return rows
+
+
+COMPILE_COLUMNS = ("program", "ours, s", "baseline, s", "baseline is")
 MEMORY_COLUMNS = ("program", "arguments, MiB", "written in place, MiB", "temporaries, MiB", "the baseline's")
 
 
@@ -99,6 +111,8 @@ def write_markdown(path: Path, report: dict[str, Any]) -> None:
         [
             f"Measured on: {machine(report)}.",
             markdown_table(COLUMNS, ratio_rows(report)),
+            "Compiling the rollout of a MuJoCo task:",
+            markdown_table(COMPILE_COLUMNS, compile_rows(report)),
             "What the compiled programs hold (exact, from XLA's memory analysis):",
             markdown_table(MEMORY_COLUMNS, memory_rows(report)),
         ]
@@ -128,6 +142,7 @@ def main() -> None:
         raise SystemExit(f"{arguments.json} does not exist; `nox -s bench` writes it.")
     report = json.loads(arguments.json.read_text(encoding="utf-8"))
     show(f"ratio = baseline time / our time; above 1 ours is faster\n{machine(report)}", COLUMNS, ratio_rows(report))
+    show("compile time of rollouts", COMPILE_COLUMNS, compile_rows(report))
     show("memory of the compiled programs", MEMORY_COLUMNS, memory_rows(report))
     if arguments.markdown:
         write_markdown(arguments.markdown, report)
