@@ -4,6 +4,7 @@ Requirements stand in pyproject.toml alone: sessions install eqcrl with the extr
 out of the `dev` extra. Arguments after `--` go to the tool.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def tests(session: nox.Session) -> None:
     """The test suite."""
     session.install("-e", ".[test]")
     session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session
+def contract(session: nox.Session) -> None:
+    """`eqcrl check env` on every built-in environment: minutes."""
+    session.install("-e", ".[test]")
+    listed = session.run("eqcrl", "list", "env", "--json", silent=True)
+    for part in json.loads(str(listed)):
+        session.run("eqcrl", "check", "env", part["name"], *session.posargs)
 
 
 @nox.session

@@ -14,6 +14,7 @@ from eqcrl.assemble import build_env
 from eqcrl.config import Part
 from eqcrl.envs.base import AbstractEnv, TopView
 from eqcrl.envs.check import CHECKS, CheckReport, check_env
+from eqcrl.envs.probe import Probe
 from eqcrl.errors import CheckFailed
 
 BUILT_IN = [e.name for e in registry.entries("env") if e.distribution == "eqcrl"]
@@ -255,11 +256,28 @@ def statuses(report: CheckReport, status: str) -> list[str]:
     return [r.name for r in report.results if r.status == status]
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_a_built_in_environment_keeps_the_contract(name):
+@pytest.mark.parametrize("name", [n for n in BUILT_IN if n.startswith("point-")])
+def test_a_point_maze_keeps_the_contract(name):
     report = check_env(build_env(Part(name)))
     report.raise_if_failed()
     assert statuses(report, "pass") == [c.name for c in CHECKS]
+
+
+# The whole contract of each class stands beside its other tests, that of every name in `nox -s contract`: what a
+# name changes in a MuJoCo task is where it starts and what it asks for.
+ABOUT_STARTS = (
+    "reset", "zero-distance", "nonnegative-distance", "reachable", "start-reachable", "starts-alive", "starts-away",
+    "goal-hidden", "evaluation", "top-view",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [n for n in BUILT_IN if not n.startswith("point-")])
+def test_starts_and_goals_of_a_robot_keep_the_contract(name):
+    probe = Probe(build_env(Part(name)), 0)
+    checks = [c for c in CHECKS if c.name in ABOUT_STARTS]
+    assert len(checks) == len(ABOUT_STARTS)
+    for check in checks:
+        assert check.run(probe) is None, check.name
 
 
 def test_the_environment_that_is_broken_below_is_sound():

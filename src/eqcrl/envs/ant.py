@@ -28,7 +28,7 @@ CellSize = Annotated[float, Meta(ge=2.5, description="edge of a cell", extra={"u
 def goal_ball(desired_goal: Float[np.ndarray, "2"], radius: float) -> Marker:
     """A ball on the floor at the goal, as wide as what counts as reached."""
     x, y = (float(v) for v in desired_goal)
-    return Marker((x, y, radius), (radius,) * 3)
+    return Marker((x, y, radius), (radius, radius, radius))
 
 
 # From above the side at which a layout's text ends, so that the maze looks as it is written.

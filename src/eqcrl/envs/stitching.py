@@ -16,7 +16,7 @@ from eqcrl.envs.mujoco import Camera, Marker, Physics, chosen_physics, merges_wa
 from eqcrl.errors import ConfigError
 from eqcrl.physics.base import PhysicsState
 from eqcrl.physics.model import Model
-from eqcrl.robots.ant import MOTORS, ant_model, ant_start
+from eqcrl.robots.ant import MOTORS, ant_model, ant_reading, ant_start
 from eqcrl.robots.world import check_walls
 from eqcrl.settings import Meta
 from eqcrl.types import Key
