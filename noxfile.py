@@ -45,9 +45,10 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
-def contract(session: nox.Session) -> None:
-    """`eqcrl check env` on every built-in environment: minutes."""
+def worlds(session: nox.Session) -> None:
+    """`eqcrl check env` on every built-in environment, and the tests of the worlds that take too long for `tests`."""
     session.install("-e", ".[test]")
+    session.run("pytest", "-m", "worlds")
     listed = session.run("eqcrl", "list", "env", "--json", silent=True)
     for part in json.loads(str(listed)):
         session.run("eqcrl", "check", "env", part["name"], *session.posargs)

@@ -3,7 +3,7 @@
 import pytest
 
 from eqcrl import estimate as est
-from eqcrl.assemble import assemble, complete
+from eqcrl.assemble import System, assemble, complete
 from eqcrl.config import Config
 from eqcrl.plan import make_plan
 from helpers import tiny, tiny_system
@@ -23,12 +23,19 @@ def test_shallow_networks_are_timed_as_they_are() -> None:
     assert 1e-6 < found.env_step < 5
 
 
-def test_deep_networks_are_timed_at_two_depths() -> None:
+def test_deep_networks_are_timed_at_two_depths_and_the_rest_follows_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a machine on which a layer takes 1 ms of an update and 2 ms of a step, and everything else 10 ms."""
+
+    def measure(system: System, config: Config) -> tuple[float, float]:
+        depth = system.algorithm.agent.actor_arch.depth  # type: ignore[attr-defined]
+        return 0.01 + 0.001 * depth, 0.01 + 0.002 * depth
+
+    monkeypatch.setattr(est, "_measure", measure)
     config = complete(Config.load(overrides=SMALL | {"arch": "resnet-1024"}))
     deep = est.estimate(config, assemble(config))
     assert deep.depths == (32, 128)
-    assert deep.update > 0
-    assert deep.env_step > 0
+    assert deep.update == pytest.approx(0.01 + 1.024)
+    assert deep.env_step == pytest.approx(0.01 + 2.048)
 
 
 def test_every_network_shrinks_by_the_same_share() -> None:

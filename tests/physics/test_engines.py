@@ -175,10 +175,18 @@ def deepest(model: Model, qpos: np.ndarray) -> float:
     return found
 
 
-@pytest.mark.parametrize("name", ENGINES)
+ROOMS = [("ant", "u4"), ("ant", "big"), ("ant", "hardest"), ("humanoid", "u"), ("humanoid", "big")]
+# Compiling a maze for MJX takes a quarter of a minute and more, so most of them are left to `nox -s worlds`.
+SOON = [("ant", "hardest"), ("humanoid", "u")]
+
+
 @pytest.mark.parametrize(
-    ("robot", "layout"),
-    [("ant", "u4"), ("ant", "big"), ("ant", "hardest"), ("humanoid", "u"), ("humanoid", "big")],
+    ("name", "robot", "layout"),
+    [
+        pytest.param(name, *room, marks=() if name == "mujoco" or room in SOON else pytest.mark.worlds)
+        for name in ENGINES
+        for room in ROOMS
+    ],
 )
 def test_nothing_passes_through_a_wall(name: str, robot: str, layout: str):
     qpos = launch(name, robot, layout, 5.0 if robot == "ant" else 3.0)

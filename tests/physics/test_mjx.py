@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
+from importlib import metadata
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 import pytest
 
@@ -122,9 +122,9 @@ def test_the_option_of_the_compiler_is_given_only_where_it_exists(monkeypatch: p
     engine = find_engine("mjx", SMALL)
     assert jax.jit(lambda v: v + 1, compiler_options=engine.compiler_options())(1.0) == 2.0
     for version, expected in (("0.8.3", {"xla_cpu_use_fusion_emitters": False}), ("0.11.2", {}), ("0.12.0.1", {})):
-        monkeypatch.setattr(jaxlib, "__version__", version)
+        monkeypatch.setattr(metadata, "version", lambda name, version=version: version)
         assert engine.compiler_options() == expected
-    monkeypatch.setattr(jaxlib, "__version__", "0.10.2")
+    monkeypatch.setattr(metadata, "version", lambda name: "0.10.2")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert engine.compiler_options() == {}
 
