@@ -31,11 +31,11 @@ CASES = [
     ("ant", "mjx"),
     ("ant-big-maze", "mujoco"),
     ("ant-big-maze", "mjx"),
-    ("humanoid", "mjx"),
     ("humanoid-big-maze", "mujoco"),
-    ("humanoid-big-maze", "mjx"),
     ("arm-push-easy", "mujoco"),
 ]
+# The humanoid on MJX is in benchmarks/gpu.py alone: on a CPU with two cores its rollout stopped for good in XLA's pool
+# of threads (jaxlib 0.10.2), unless that pool was made larger than the machine (NPROC=8).
 
 
 def task(name: str, physics: str) -> AbstractMujocoEnv:
