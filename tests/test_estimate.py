@@ -69,3 +69,5 @@ def test_the_total_counts_updates_steps_and_evaluations() -> None:
     assert "31 min 09 s" in text
     assert "0.5 gradient steps/s" in text
     assert "16 environment steps/s" in text
+    quick = est.estimate_text(config, plan, est.Estimate(update=1 / 1012, env_step=0.5), 100)
+    assert "(1,012 gradient steps/s;" in quick

@@ -59,10 +59,12 @@ def estimate(config: Config, system: System) -> Estimate:
 
 def estimate_text(config: Config, plan: Plan, found: Estimate, episode_length: int) -> str:
     """The estimate in a sentence."""
+    updates = 1 / found.update
+    rate = f"{updates:,.0f}" if updates >= 100 else f"{updates:.3g}"
     how = f", from depths {' and '.join(map(str, found.depths))}" if found.depths else ""
     return (
         f"Estimated time on this device: {human_seconds(found.total(config, plan, episode_length))}, compiling apart "
-        f"({1 / found.update:,.3g} gradient steps/s{how}; {config.train.num_envs / found.env_step:,.0f} environment "
+        f"({rate} gradient steps/s{how}; {config.train.num_envs / found.env_step:,.0f} environment "
         "steps/s with the policy)."
     )
 
