@@ -176,8 +176,9 @@ def deepest(model: Model, qpos: np.ndarray) -> float:
 
 
 ROOMS = [("ant", "u4"), ("ant", "big"), ("ant", "hardest"), ("humanoid", "u"), ("humanoid", "big")]
-# Compiling a maze for MJX takes a quarter of a minute and more, so most of them are left to `nox -s worlds`.
-SOON = [("ant", "hardest"), ("humanoid", "u")]
+# Compiling a maze for MJX takes a quarter of a minute and more, and long scans of the humanoid have stopped for good on
+# two cores (see "MJX on a small CPU" in docs/environments.md), so most of them are left to `nox -s worlds`.
+SOON = [("ant", "hardest")]
 
 
 @pytest.mark.parametrize(
