@@ -36,10 +36,9 @@ ANT_CAMERA = Camera(distance=12.0, elevation=-50.0, azimuth=180.0, body="torso")
 
 
 class AbstractAnt(AbstractMujocoEnv):
-    """An ant that is to be somewhere in the plane. A control step is 0.05 s (5 substeps of 0.01 s).
+    """What every task of the ant shares. A control step is 0.05 s (5 substeps of 0.01 s).
 
-    Action: 8 joint torques, 150 N m at 1, legs 4, 1, 2, 3, hip before ankle. Observation (29): positions 15,
-    velocities 14 (see `eqcrl.robots.ant`). Goal: x, y of the torso (m). Terminated: torso's center below 0.2 m or
+    Action: 8 joint torques, 150 N m at 1, legs 4, 1, 2, 3, hip before ankle. Terminated: torso's center below 0.2 m or
     above 1 m. Floor and feet meet, walls stop torso, aux capsules and feet; legs pass through walls and each other.
     """
 
@@ -57,10 +56,33 @@ class AbstractAnt(AbstractMujocoEnv):
         return jnp.linalg.norm(achieved_goal - desired_goal)
 
 
-class Ant(AbstractAnt):
+class AbstractWalkingAnt(AbstractAnt):
+    """An ant that is to be somewhere itself.
+
+    Observation (29): positions 15, velocities 14 (see `eqcrl.robots.ant`). Goal: x, y of the torso (m).
+    """
+
+    def observation(self, state: PhysicsState) -> Float[Array, "29"]:
+        """Positions and velocities."""
+        return ant_reading(state)
+
+    def achieved_goal(self, state: PhysicsState) -> Float[Array, "2"]:
+        """Where the torso is (m)."""
+        return state.qpos[:2]
+
+    def markers(self, desired_goal: Float[np.ndarray, "2"]) -> tuple[Marker, ...]:
+        """A ball at the goal."""
+        return (goal_ball(desired_goal, self.success_radius),)
+
+    def camera(self) -> Camera:
+        """Behind and above the torso."""
+        return ANT_CAMERA
+
+
+class Ant(AbstractWalkingAnt):
     """An ant on an open floor; the goal is at a fixed distance in any direction.
 
-    Start: at the origin with noise. Goal: `goal_distance` (cos t, sin t), t uniform.
+    Start: at the origin with noise. Goal: `distance` (cos t, sin t), t uniform.
     """
 
     physics: Physics = eqx.field(default="auto", static=True, converter=chosen_physics)
@@ -95,24 +117,8 @@ class Ant(AbstractAnt):
         half = self.distance + 2.0
         return TopView(np.zeros((0, 4)), (-half, -half), (half, half))
 
-    def observation(self, state: PhysicsState) -> Float[Array, "29"]:
-        """Positions and velocities."""
-        return ant_reading(state)
 
-    def achieved_goal(self, state: PhysicsState) -> Float[Array, "2"]:
-        """Where the torso is (m)."""
-        return state.qpos[:2]
-
-    def markers(self, desired_goal: Float[np.ndarray, "2"]) -> tuple[Marker, ...]:
-        """A ball at the goal."""
-        return (goal_ball(desired_goal, self.success_radius),)
-
-    def camera(self) -> Camera:
-        """Behind and above the torso."""
-        return ANT_CAMERA
-
-
-class AntMaze(AbstractAnt):
+class AntMaze(AbstractWalkingAnt):
     """An ant in a maze of square cells with walls 2 m high; row i, column j is centered on cell_size * (i, j).
 
     Start: R, or any cell, with noise. Goal: exactly the center of a cell other than the start's, uniform over the
@@ -208,22 +214,6 @@ class AntMaze(AbstractAnt):
     def top_view(self) -> TopView:
         """The walls."""
         return self.maze().top_view(self.cell_size)
-
-    def observation(self, state: PhysicsState) -> Float[Array, "29"]:
-        """Positions and velocities."""
-        return ant_reading(state)
-
-    def achieved_goal(self, state: PhysicsState) -> Float[Array, "2"]:
-        """Where the torso is (m)."""
-        return state.qpos[:2]
-
-    def markers(self, desired_goal: Float[np.ndarray, "2"]) -> tuple[Marker, ...]:
-        """A ball at the goal."""
-        return (goal_ball(desired_goal, self.success_radius),)
-
-    def camera(self) -> Camera:
-        """Behind and above the torso."""
-        return ANT_CAMERA
 
 
 u_maze = partial(AntMaze, layout="u")

@@ -142,10 +142,7 @@ class PointMaze(AbstractEnv):
 
     def goal_reachable(self, state: PointState, desired_goal: Float[Array, "2"]) -> Bool[Array, ""]:
         """Whether state and goal both lie in cells connected to the start."""
-        connected = jnp.asarray(self.maze().steps_from_start() >= 0)
-        here = jnp.round(state.position / self.cell_size).astype(int)
-        there = jnp.round(desired_goal / self.cell_size).astype(int)
-        return connected[here[0], here[1]] & connected[there[0], there[1]]
+        return self.maze().connects(self.cell_size, state.position, desired_goal)
 
     def evaluation(self) -> "PointMaze":
         """The same maze from R to the G cells."""
@@ -159,13 +156,7 @@ class PointMaze(AbstractEnv):
 
     def top_view(self) -> TopView:
         """The walls."""
-        rows, columns = self.maze().shape()
-        half = self.cell_size / 2
-        return TopView(
-            self.maze().wall_boxes(self.cell_size),
-            (-half, -half),
-            ((rows - 0.5) * self.cell_size, (columns - 0.5) * self.cell_size),
-        )
+        return self.maze().top_view(self.cell_size)
 
 
 maze_fixed_start = partial(PointMaze, start="fixed")

@@ -9,20 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from eqcrl.envs.ant import ANT_CAMERA, AbstractAnt, CellSize, EpisodeLength, SuccessRadius, goal_ball
+from eqcrl.envs.ant import AbstractWalkingAnt, CellSize, EpisodeLength, SuccessRadius
 from eqcrl.envs.base import TopView
 from eqcrl.envs.mazes import Maze, find_maze, self_contained
-from eqcrl.envs.mujoco import Camera, Marker, Physics, chosen_physics, merges_walls
+from eqcrl.envs.mujoco import Physics, chosen_physics, merges_walls
 from eqcrl.errors import ConfigError
 from eqcrl.physics.base import PhysicsState
 from eqcrl.physics.model import Model
-from eqcrl.robots.ant import MOTORS, ant_model, ant_reading, ant_start
+from eqcrl.robots.ant import MOTORS, ant_model, ant_start
 from eqcrl.robots.world import check_walls
 from eqcrl.settings import Meta
 from eqcrl.types import Key
 
 
-class AntStitch(AbstractAnt):
+class AntStitch(AbstractWalkingAnt):
     """An ant in a corridor that goes from R to its other end; goals lie a number of cells ahead of the start.
 
     With the cells numbered along the corridor: k uniform over min_distance..max_distance, then p uniform over all
@@ -128,22 +128,6 @@ class AntStitch(AbstractAnt):
     def top_view(self) -> TopView:
         """The walls."""
         return self.maze().top_view(self.cell_size)
-
-    def observation(self, state: PhysicsState) -> Float[Array, "29"]:
-        """Positions and velocities."""
-        return ant_reading(state)
-
-    def achieved_goal(self, state: PhysicsState) -> Float[Array, "2"]:
-        """Where the torso is (m)."""
-        return state.qpos[:2]
-
-    def markers(self, desired_goal: Float[np.ndarray, "2"]) -> tuple[Marker, ...]:
-        """A ball at the goal."""
-        return (goal_ball(desired_goal, self.success_radius),)
-
-    def camera(self) -> Camera:
-        """Behind and above the torso."""
-        return ANT_CAMERA
 
 
 u_maze = partial(AntStitch, layout="u")
