@@ -108,6 +108,7 @@ def test_a_page_and_stills_without_a_film(eqcrl: Command, reacher: Path, tmp_pat
     answer = eqcrl("render", reacher, "--html", page, "--stills", "--episodes", 1)
     assert answer.code == 0, answer.err
     assert sorted(p.name for p in page.parent.iterdir()) == ["page-stills.png", "page.html", "page.png"]
+    assert "viser" not in answer.out  # the paths and nothing else
     assert "<title>reacher</title>" in page.read_text(encoding="utf-8")
     assert snapshot(reacher) == before
 

@@ -202,7 +202,7 @@ class AntPush(AbstractAnt):
 
     def camera(self) -> Camera:
         """The whole room from above."""
-        return Camera(distance=42.0, elevation=-65.0, azimuth=180.0, lookat=(8.0, 8.0, 0.0))
+        return Camera(distance=33.0, elevation=-65.0, azimuth=180.0, lookat=(9.0, 8.0, 0.0))
 
     def top_view(self) -> TopView:
         """The walls."""

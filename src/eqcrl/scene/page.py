@@ -1,5 +1,7 @@
 """A page that plays episodes in a browser, with orbit control and nothing to fetch: viser's static export."""
 
+import contextlib
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,15 +48,17 @@ def page(take: Take, path: str | Path, *, title: str, max_seconds: float = 20.0)
     check_suffix(path, (".html",), "page")
     viser = require_viser()
     # A server is what viser makes scenes with. Nobody connects to it: it listens to this machine alone, for a moment.
-    server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
-    try:
-        stage = _Stage(server, take)
-        recording = server.get_scene_serializer()
-        for k in range(take.poses.shape[1]):
-            stage.play(recording, k, max_seconds)
-        html = recording.as_html()
-    finally:
-        server.stop()
+    # What it says of itself on the console has no place among the paths that a command prints.
+    with contextlib.redirect_stdout(io.StringIO()):
+        server = viser.ViserServer(host="127.0.0.1", port=0, verbose=False)
+        try:
+            stage = _Stage(server, take)
+            recording = server.get_scene_serializer()
+            for k in range(take.poses.shape[1]):
+                stage.play(recording, k, max_seconds)
+            html = recording.as_html()
+        finally:
+            server.stop()
     write_atomically(path, html.replace("<title>Viser</title>", f"<title>{_escaped(title)}</title>", 1))
     return path
 
