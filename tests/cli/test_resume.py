@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.conftest import Command
 from eqcrl import checkpoint
 from helpers import (
     LONG,
@@ -165,9 +166,10 @@ def test_a_shorter_run_extended_equals_a_longer_one(terminal: Terminal, finished
     assert (run / "config.toml").read_text() == (finished / "config.toml").read_text()
 
 
-def test_a_finished_run_resumed_is_left_as_it_is(terminal: Terminal, finished: Path, tmp_path: Path) -> None:
+def test_a_finished_run_resumed_is_left_as_it_is(eqcrl: Command, finished: Path, tmp_path: Path) -> None:
     run = copy_run(finished, tmp_path / "run")
-    resume(terminal, run)
+    answer = eqcrl("train", "--resume", run)
+    assert answer.code == 0, answer.err
     assert (run / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
     assert final_checkpoint(run) == final_checkpoint(finished)
 
@@ -182,7 +184,7 @@ def test_the_seed_decides_everything(
     assert final_checkpoint(other)["agent.eqx"] != final_checkpoint(finished)["agent.eqx"]
 
 
-def test_resuming_what_is_no_run(terminal: Terminal, tmp_path: Path) -> None:
-    done = terminal.call("train", "--resume", tmp_path)
-    assert done.returncode == 2
-    assert_message(done.stderr, f"{tmp_path} is not a run directory", "Give the directory that `eqcrl train` wrote")
+def test_resuming_what_is_no_run(eqcrl: Command, tmp_path: Path) -> None:
+    answer = eqcrl("train", "--resume", tmp_path)
+    assert answer.code == 2
+    assert_message(answer.err, f"{tmp_path} is not a run directory", "Give the directory that `eqcrl train` wrote")

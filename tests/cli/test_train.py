@@ -12,7 +12,7 @@ from cli.conftest import Command
 from eqcrl import checkpoint
 from eqcrl.assemble import complete
 from eqcrl.config import Config
-from helpers import LONG, METRICS, Terminal, assert_message, copy_run, flags, records, snapshot
+from helpers import LONG, METRICS, assert_message, copy_run, flags, records, snapshot
 
 
 def test_what_a_run_leaves(finished: Path) -> None:
@@ -81,11 +81,11 @@ def test_what_it_says_and_when(finished_output: str, finished: Path) -> None:
     assert str(finished) in "".join(finished_output.split())
 
 
-def test_an_existing_run_is_left_alone(terminal: Terminal, finished: Path) -> None:
+def test_an_existing_run_is_left_alone(eqcrl: Command, finished: Path) -> None:
     before = snapshot(finished)
-    done = terminal.call("train", *flags(LONG), "--out", finished)
-    assert done.returncode == 2
-    assert_message(done.stderr, f"The run directory {finished} holds a run already", f"--resume {finished}", "--out")
+    answer = eqcrl("train", *flags(LONG), "--out", finished)
+    assert answer.code == 2
+    assert_message(answer.err, f"The run directory {finished} holds a run already", f"--resume {finished}", "--out")
     assert snapshot(finished) == before
 
 

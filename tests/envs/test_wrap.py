@@ -4,6 +4,7 @@ The plank: x moves by 0.25 m per unit of action, starts in [-0.5, 0.5] and falls
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import equinox as eqx
 import jax
@@ -25,6 +26,7 @@ def env(plank: MakeEnv) -> BatchedEnv:
     return BatchedEnv(plank(episode_length=LIMIT), 4)
 
 
+@cache
 def play(env: BatchedEnv) -> list[tuple[BatchState, StepResult, BatchState]]:
     """Before, what happened, after; for each of the steps."""
     step = jax.jit(env.step)
@@ -53,10 +55,11 @@ def test_termination_and_truncation_are_kept_apart(env: BatchedEnv) -> None:
 @pytest.mark.parametrize(("falls", "start"), [(True, 0.3), (False, 0.1)])
 def test_the_last_step_allowed_terminates_or_truncates_never_both(env: BatchedEnv, falls: bool, start: float) -> None:
     """Four steps of 0.2 m: from 0.3 over the edge with the fourth, from 0.1 not."""
+    step = jax.jit(env.step)
     state = eqx.tree_at(lambda s: s.physics, env.reset(jax.random.key(0)), jnp.full(4, start))
     for t in range(LIMIT):
         assert int(state.elapsed[0]) == t
-        state, result = env.step(state, jnp.full((4, 1), 0.8), jax.random.key(t))
+        state, result = step(state, jnp.full((4, 1), 0.8), jax.random.key(t))
     np.testing.assert_array_equal(result.terminated, falls)
     np.testing.assert_array_equal(result.truncated, not falls)
     np.testing.assert_array_equal(state.episode, 1)
@@ -140,9 +143,9 @@ def test_the_state_can_be_donated(plank: MakeEnv, fresh_resets: bool) -> None:
 
 def test_stochastic_steps_of_the_copies_differ(plank: MakeEnv) -> None:
     env = BatchedEnv(plank(wind=0.01), 8)
-    start = env.reset(jax.random.key(0))
+    step, start = jax.jit(env.step), env.reset(jax.random.key(0))
     still = jnp.zeros((8, 1))
-    after = [env.step(start, still, jax.random.key(k))[0] for k in (1, 1, 2)]
+    after = [step(start, still, jax.random.key(k))[0] for k in (1, 1, 2)]
     one, again, other = (state.physics - start.physics for state in after)
     assert len(np.unique(one)) == 8
     np.testing.assert_array_equal(one, again)
@@ -162,8 +165,9 @@ def test_a_copy_that_is_no_number_begins_anew_and_nothing_of_it_is_seen(plank: M
     env = BatchedEnv(plank(episode_length=LIMIT), 4)
     before = env.reset(jax.random.key(0))
     wild = ACTIONS.at[0, 0].set(jnp.nan) * 0.01
-    after, result = jax.jit(env.step)(before, wild, jax.random.key(1))
-    _, calm = jax.jit(env.step)(before, ACTIONS * 0.01, jax.random.key(1))
+    step = jax.jit(env.step)
+    after, result = step(before, wild, jax.random.key(1))
+    _, calm = step(before, ACTIONS * 0.01, jax.random.key(1))
     np.testing.assert_array_equal(result.truncated, [True, False, False, False])
     assert not np.any(result.terminated)
     # The goal that it achieved last stands for the one that is no number.
@@ -174,7 +178,7 @@ def test_a_copy_that_is_no_number_begins_anew_and_nothing_of_it_is_seen(plank: M
     np.testing.assert_array_equal(after.elapsed, [0, 1, 1, 1])
     assert int(after.broken) == 1
     for k in range(2, 4):
-        after, _ = env.step(after, wild, jax.random.key(k))
+        after, _ = step(after, wild, jax.random.key(k))
     assert int(after.broken) == 3
 
 
@@ -193,8 +197,9 @@ def test_drawing_only_when_an_episode_ends_gives_the_same_as_drawing_always(plan
     env = BatchedEnv(plank(episode_length=LIMIT), 4)
     state = env.reset(jax.random.key(3))
     stacked = jax.tree.map(lambda x: x[None], state)
+    step, mapped = jax.jit(env.step), jax.jit(jax.vmap(env.step, in_axes=(0, None, None)))
     for t in range(2 * LIMIT):
-        state, result = jax.jit(env.step)(state, ACTIONS, jax.random.key(t))
-        stacked, others = jax.jit(jax.vmap(env.step, in_axes=(0, None, None)))(stacked, ACTIONS, jax.random.key(t))
+        state, result = step(state, ACTIONS, jax.random.key(t))
+        stacked, others = mapped(stacked, ACTIONS, jax.random.key(t))
         for one, other in zip(jax.tree.leaves((state, result)), jax.tree.leaves((stacked, others)), strict=True):
             np.testing.assert_array_equal(one, other[0])
