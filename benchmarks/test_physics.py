@@ -1,11 +1,12 @@
 """Environment steps per second of the MuJoCo tasks through the whole rollout, policy included, by engine.
 
-Beside each, in turns, MJX with every pair of wall and robot evaluated, as it is used without caps. The engines may
-not be compared number by number here: tests/physics holds them together.
+Beside each, in turns, MJX with every pair of wall and robot evaluated, as it is used without caps; and beside each
+maze the open floor. The engines may not be compared number by number here: tests/physics holds them together.
 """
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -13,52 +14,64 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import cases
+from benchmarks.apart import Apart
 from benchmarks.baselines.unbounded import Unbounded
-from benchmarks.paired import compare
-from eqcrl.agents.base import AbstractAgent
+from benchmarks.paired import compare, record
+from benchmarks.timing import wall_and_cpu
 from eqcrl.assemble import build_env
 from eqcrl.config import Part
 from eqcrl.envs.mujoco import AbstractMujocoEnv
 from eqcrl.envs.wrap import BatchedEnv
 from eqcrl.rollout import rollout
 
-ENVS, LENGTH = 256, 50
-# The baseline takes a second and more for a step of so many robots. Longer scans of it also stopped for good on a CPU
-# (jaxlib 0.10.2, the humanoid's 8 solver iterations inside).
-BASELINE_ENVS, BASELINE_LENGTH = 64, 1
-CASES = [
-    ("ant", "mujoco"),
-    ("ant", "mjx"),
-    ("ant-big-maze", "mujoco"),
-    ("ant-big-maze", "mjx"),
-    ("humanoid-big-maze", "mujoco"),
-    ("arm-push-easy", "mujoco"),
-]
-# The humanoid on MJX is in benchmarks/gpu.py alone: on a CPU with two cores its rollout stopped for good in XLA's pool
-# of threads (jaxlib 0.10.2), unless that pool was made larger than the machine (NPROC=8).
+ENVS, ROUNDS = 256, 7
+LENGTHS = {"mujoco": 50, "mjx": 10}
+# The baseline takes a second and more for a step of so many robots.
+ALL_PAIRS, BASELINE_ENVS, BASELINE_LENGTH = "all pairs", 64, 1
+# Environment steps per second that are asked for on two cores.
+BARS = {
+    ("ant-big-maze", "mujoco"): 30_000,
+    ("ant-big-maze", "mjx"): 9_000,
+    ("humanoid-big-maze", "mujoco"): 15_000,
+    ("humanoid-big-maze", "mjx"): 5_000,
+    ("arm-push-easy", "mujoco"): 7_000,
+}
+# A maze may cost twice the open floor, whatever its size.
+MAZES = [("ant-big-maze", "ant"), ("ant-hardest-maze", "ant"), ("humanoid-big-maze", "humanoid")]
+OPEN_FLOOR_BAR = 0.5
+# The control step of the humanoid's mazes is half as long as that of its open floor: here both have the mazes'.
+PARAMS = {"humanoid": {"substeps": 5}}
+# On a CPU with two cores the humanoid's rollout on MJX stopped for good in XLA's pool of threads (jaxlib 0.10.2)
+# unless that pool was larger than the machine. So it gets a large one, in a process that can be ended.
+LARGE_POOL, LIMIT = {"NPROC": "8"}, 120.0
 
 
 def task(name: str, physics: str) -> AbstractMujocoEnv:
     """The task on that engine."""
-    env = build_env(Part(name, {"physics": physics}))
+    if physics == ALL_PAIRS:
+        return Unbounded(task(name, "mjx"))
+    env = build_env(Part(name, {"physics": physics, **PARAMS.get(name, {})}))
     assert isinstance(env, AbstractMujocoEnv)
     return env
 
 
 class Rolling:
-    """A compiled rollout that goes on from where its last call ended."""
+    """A compiled rollout that goes on from where its last call ended.
 
-    def __init__(self, env: AbstractMujocoEnv, agent: AbstractAgent, agent_state: Any, num_envs: int, length: int):
-        batched = BatchedEnv(env, num_envs)
-        options = env.engine().compiler_options()
-        self.amount = num_envs * length
-        self.state = jax.jit(batched.reset)(jax.random.key(0))
-        self.key, self.agent_state = jax.random.key(1), agent_state
+    The width of the policy is the quickstart's: at 256 the policy takes as long as the physics.
+    """
+
+    def __init__(self, name: str, physics: str):
+        env, length = task(name, physics), LENGTHS.get(physics, BASELINE_LENGTH)
+        batched = BatchedEnv(env, BASELINE_ENVS if physics == ALL_PAIRS else ENVS)
+        algorithm = cases.algorithm(4, width=64, env=name)
+        agent, self.agent_state = algorithm.agent, cases.agent_state(algorithm)
+        self.state, self.key = jax.jit(batched.reset)(jax.random.key(0)), jax.random.key(1)
         program = jax.jit(lambda agent_state, state, key: rollout(batched, agent, agent_state, state, length, key=key))
-        lowered = program.lower(agent_state, self.state, self.key)
+        lowered = program.lower(self.agent_state, self.state, self.key)
         start = time.perf_counter()
-        self.compiled: Callable[..., Any] = lowered.compile(compiler_options=options)
-        self.compile_seconds = time.perf_counter() - start
+        self.compiled: Callable[..., Any] = lowered.compile(compiler_options=env.engine().compiler_options())
+        self.facts = {"amount": batched.num_envs * length, "compile_seconds": time.perf_counter() - start}
 
     def __call__(self) -> None:
         """One rollout, finished on return."""
@@ -66,34 +79,98 @@ class Rolling:
         self.state, _ = jax.block_until_ready(self.compiled(self.agent_state, self.state, self.key))
 
 
+class Timed:
+    """A rollout, here or apart, that keeps what its calls took where they ran: (wall, processor) seconds."""
+
+    def __init__(self, rolling: Rolling | Apart):
+        self._rolling = rolling
+        self.amount: int = rolling.facts["amount"]
+        self.compile_seconds: float = rolling.facts["compile_seconds"]
+        self.taken: list[tuple[float, float]] = []
+
+    def __call__(self) -> None:
+        """One rollout, finished on return."""
+        self.taken.append(self._rolling() if isinstance(self._rolling, Apart) else wall_and_cpu(self._rolling))
+
+
+Rollings = Callable[[str, str], Timed]
+
+
 @pytest.fixture(scope="module")
-def unbounded() -> dict[str, Rolling]:
-    """The baselines that were compiled, by task."""
-    return {}
+def rolling() -> Iterator[Rollings]:
+    """(task, engine) -> its rollout, compiled once; one that stopped is not begun again."""
+    made: dict[tuple[str, str], Rolling | Apart] = {}
+
+    def make(name: str, physics: str) -> Timed:
+        may_stop = name.startswith("humanoid") and physics != "mujoco"
+        if (name, physics) not in made:
+            made[name, physics] = (
+                Apart(Rolling, name, physics, limit=LIMIT, environment=LARGE_POOL)
+                if may_stop
+                else Rolling(name, physics)
+            )
+        return Timed(made[name, physics])
+
+    yield make
+    for one in made.values():
+        if isinstance(one, Apart):
+            one.close()
 
 
-@pytest.mark.parametrize(("name", "physics"), CASES, ids=lambda text: text)
-def test_rollout(benchmark: BenchmarkFixture, unbounded: dict[str, Rolling], name: str, physics: str) -> None:
-    """256 copies for 50 steps in one scan (10 on MJX); 64 of the baseline for one step, its time scaled to as many.
-
-    The width of the policy is the quickstart's: at 256 the policy takes as long as the physics.
-    """
+def measure(benchmark: BenchmarkFixture, case: str, ours: Timed, baseline: Timed, **info: Any) -> None:
+    """In turns, and the best round of each beside the median: other processes only ever make a round slower."""
     benchmark.group = "physics"
-    algorithm = cases.algorithm(4, width=64, env=name)
-    agent, agent_state = algorithm.agent, cases.agent_state(algorithm)
-    ours = Rolling(task(name, physics), agent, agent_state, ENVS, LENGTH if physics == "mujoco" else LENGTH // 5)
-    if name not in unbounded:
-        unbounded[name] = Rolling(Unbounded(task(name, "mjx")), agent, agent_state, BASELINE_ENVS, BASELINE_LENGTH)
     compare(
         benchmark,
-        f"{name}, {physics}",
+        case,
         ours,
-        unbounded[name],
-        baseline_name="MJX, all pairs",
-        rounds=5,
+        baseline,
+        rounds=ROUNDS,
         amount=ours.amount,
-        baseline_amount=unbounded[name].amount,
+        baseline_amount=baseline.amount,
         unit="env steps/s",
         compile_seconds=ours.compile_seconds,
-        baseline_compile_seconds=unbounded[name].compile_seconds,
+        baseline_compile_seconds=baseline.compile_seconds,
+        **info,
+    )
+    scale = ours.amount / baseline.amount
+    pairs = list(zip(ours.taken, baseline.taken, strict=True))
+    record(
+        benchmark,
+        case,
+        best=min(wall for wall, _ in ours.taken),
+        baseline_best=scale * min(wall for wall, _ in baseline.taken),
+        # Of the process in which it ran, which `compare` cannot see.
+        ours_cpu=statistics.median(cpu for _, cpu in ours.taken),
+        baseline_cpu=scale * statistics.median(cpu for _, cpu in baseline.taken),
+        cpu_ratio=scale * statistics.median(theirs[1] / own[1] for own, theirs in pairs),
+    )
+
+
+@pytest.mark.parametrize(("name", "physics"), BARS)
+def test_rollout(benchmark: BenchmarkFixture, rolling: Rollings, name: str, physics: str) -> None:
+    """256 copies for 50 steps in one scan (10 on MJX); 64 of the baseline for one step, its time scaled to as many."""
+    measure(
+        benchmark,
+        f"{name}, {physics}",
+        rolling(name, physics),
+        rolling(name, ALL_PAIRS),
+        baseline_name="MJX, all pairs",
+        bar=BARS[name, physics],
+    )
+
+
+@pytest.mark.parametrize("physics", LENGTHS)
+@pytest.mark.parametrize(("name", "floor"), MAZES)
+def test_maze_beside_the_open_floor(
+    benchmark: BenchmarkFixture, rolling: Rollings, name: str, floor: str, physics: str
+) -> None:
+    """The same robot and number of steps, with walls and without."""
+    measure(
+        benchmark,
+        f"{name} / {floor}, {physics}",
+        rolling(name, physics),
+        rolling(floor, physics),
+        baseline_name="the open floor",
+        ratio_bar=OPEN_FLOOR_BAR,
     )
