@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from benchmarks.baselines.plain_update import PlainUpdate
 from eqcrl import epoch as ep
 from eqcrl.agents.base import AbstractAgent, AgentState
+from eqcrl.agents.crl import CRL
 from eqcrl.assemble import assemble, complete
 from eqcrl.config import Config
 from eqcrl.envs.base import spec_of
@@ -29,6 +32,13 @@ def algorithm(depth: int, width: int = 256, batch_size: int = 256, **overrides: 
         "replay.min_filled": 4,
     } | {key.replace("__", "."): value for key, value in overrides.items()}
     return assemble(complete(Config.load(overrides=settings))).algorithm
+
+
+def plain(algorithm: Algorithm) -> Algorithm:
+    """The same, learning by the plain update (see `benchmarks.baselines.plain_update`)."""
+    return eqx.tree_at(
+        lambda a: a.agent, algorithm, PlainUpdate(algorithm.agent), is_leaf=lambda node: isinstance(node, CRL)
+    )
 
 
 def agent_state(algorithm: Algorithm) -> AgentState:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 BEGIN, END = "<!-- benchmarks: begin (written by benchmarks/table.py) -->", "<!-- benchmarks: end -->"
-COLUMNS = ("case", "ours", "baseline", "ratio", "by CPU time", "baseline is")
+COLUMNS = ("case", "ours", "baseline", "ratio", "by CPU time", "bar", "baseline is")
 MIB = 2**20
 
 
@@ -37,16 +37,39 @@ def quantity(seconds: float | None, info: dict[str, Any]) -> str:
 
 
 def ratio_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row for each benchmark with a case, in the order they ran."""
+    """One row for each benchmark with a case, in the order they ran; those with a best round have their own table."""
     rows = []
     for benchmark in report["benchmarks"]:
         info = benchmark["extra_info"]
-        if "case" not in info:
+        if "case" not in info or "best" in info:
             continue
         kind = info["baseline_kind"]
         name = info["baseline_name"] + ("" if kind == "measured" else f" ({kind})")
         ratios = ("-" if info[key] is None else f"{info[key]:.2f}" for key in ("ratio", "cpu_ratio"))
-        rows.append((info["case"], quantity(info["ours"], info), quantity(info["baseline"], info), *ratios, name))
+        bar = f"{info['least_ratio']:.2f}" if "least_ratio" in info else "-"
+        rows.append((info["case"], quantity(info["ours"], info), quantity(info["baseline"], info), *ratios, bar, name))
+    return rows
+
+
+def physics_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row for each benchmark with a best round: rates of the median and of the best, beside what is asked for.
+
+    Per processor second: what other processes hardly disturb.
+    """
+    rows = []
+    for benchmark in report["benchmarks"]:
+        info = benchmark["extra_info"]
+        if "best" not in info:
+            continue
+        rate, ratio = info.get("bar"), info.get("ratio_bar")
+        bar = f"{rate:,.0f}" if rate else f"ratio {ratio:.2f}" if ratio else "-"
+        both = (
+            f"{info['amount'] / info[median]:,.0f} ({info['amount'] / info[best]:,.0f})"
+            for median, best in (("ours", "best"), ("baseline", "baseline_best"))
+        )
+        per_cpu = f"{info['amount'] / info['ours_cpu']:,.0f}"
+        ratios = (f"{info[key]:.2f}" for key in ("ratio", "cpu_ratio"))
+        rows.append((info["case"], next(both), bar, per_cpu, next(both), *ratios, info["baseline_name"]))
     return rows
 
 
@@ -82,6 +105,10 @@ def compile_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+PHYSICS_COLUMNS = (
+    "task, engine", "ours", "bar", "per CPU second", "baseline", "ratio", "by CPU time", "baseline is",
+)  # fmt: skip
+PHYSICS_TITLE = "MuJoCo tasks, env steps/s through the whole rollout: of the median round (of the best)"
 COMPILE_COLUMNS = ("program", "ours, s", "baseline, s", "baseline is")
 MEMORY_COLUMNS = ("program", "arguments, MiB", "written in place, MiB", "temporaries, MiB", "the baseline's")
 
@@ -111,6 +138,8 @@ def write_markdown(path: Path, report: dict[str, Any]) -> None:
         [
             f"Measured on: {machine(report)}.",
             markdown_table(COLUMNS, ratio_rows(report)),
+            f"{PHYSICS_TITLE}:",
+            markdown_table(PHYSICS_COLUMNS, physics_rows(report)),
             "Compiling the rollout of a MuJoCo task:",
             markdown_table(COMPILE_COLUMNS, compile_rows(report)),
             "What the compiled programs hold (exact, from XLA's memory analysis):",
@@ -122,7 +151,9 @@ def write_markdown(path: Path, report: dict[str, Any]) -> None:
 
 
 def show(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A table on the terminal."""
+    """A table on the terminal, if there is anything in it."""
+    if not rows:
+        return
     table = Table(*columns, title=title)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -142,6 +173,7 @@ def main() -> None:
         raise SystemExit(f"{arguments.json} does not exist; `nox -s bench` writes it.")
     report = json.loads(arguments.json.read_text(encoding="utf-8"))
     show(f"ratio = baseline time / our time; above 1 ours is faster\n{machine(report)}", COLUMNS, ratio_rows(report))
+    show(PHYSICS_TITLE, PHYSICS_COLUMNS, physics_rows(report))
     show("compile time of rollouts", COMPILE_COLUMNS, compile_rows(report))
     show("memory of the compiled programs", MEMORY_COLUMNS, memory_rows(report))
     if arguments.markdown:

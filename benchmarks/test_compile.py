@@ -8,7 +8,7 @@ from benchmarks import cases
 from benchmarks.baselines.unrolled import unroll
 from benchmarks.paired import compare
 
-FLAT = 1.3
+FLAT = 1.1
 """Bar: depth 1024 may take this many times as long as depth 8."""
 
 
@@ -17,7 +17,7 @@ def test_compile_against_unrolled(benchmark: BenchmarkFixture, depth: int, round
     """The scanned epoch against the unrolled one of the same depth."""
     benchmark.group = "compile"
     algorithm = cases.algorithm(depth)
-    ours, baseline = cases.epoch_compiler(algorithm), cases.epoch_compiler(algorithm, unroll)
+    ours, baseline = cases.epoch_compiler(algorithm), cases.epoch_compiler(cases.plain(algorithm), unroll)
     ours()  # the first compilation of a process loads much of JAX; the second is typical
     compare(
         benchmark,
@@ -31,7 +31,7 @@ def test_compile_against_unrolled(benchmark: BenchmarkFixture, depth: int, round
 
 
 def test_compile_is_flat(benchmark: BenchmarkFixture) -> None:
-    """Depth 1024 against depth 8, both scanned. Bar: at most 1.3 times as long."""
+    """Depth 1024 against depth 8, both scanned. Bar: at most 1.1 times as long."""
     benchmark.group = "compile"
     deep, shallow = cases.epoch_compiler(cases.algorithm(1024)), cases.epoch_compiler(cases.algorithm(8))
     compare(
@@ -47,7 +47,7 @@ def test_compile_is_flat(benchmark: BenchmarkFixture) -> None:
     assert benchmark.extra_info["cpu_ratio"] >= 1 / FLAT
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "block"])
+@pytest.mark.parametrize("remat", ["dots", "block", "nested"])
 def test_temporaries_at_1024(benchmark: BenchmarkFixture, remat: str) -> None:
     """What each rematerialization policy keeps; the time is that of compiling, the figure is `memory`."""
     benchmark.group = "memory"

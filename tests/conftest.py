@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-# Both are read at import, and a test must neither grab an accelerator nor open a window.
+# The first two are read at import, and a test must neither grab an accelerator nor open a window.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The user's folder of compiled programs is not for tests; those that need one make their own.
+os.environ.setdefault("EQCRL_COMPILE_CACHE", "off")
 
 from jaxtyping import install_import_hook
 
@@ -46,12 +48,13 @@ def _numpy_norm_swish(z: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np
 def _numpy_resnet(trunk: Any, x: np.ndarray) -> np.ndarray:
     """The paper's trunk written out: stem, then blocks of four layers with the identity after the last activation."""
     x = _numpy_norm_swish(x @ trunk.stem.weight + trunk.stem.bias, trunk.norm.scale, trunk.norm.shift)
-    branch = trunk.blocks.blocks.branch
+    residual = trunk.blocks.blocks
+    branch = residual.branch
     for weights, biases, scales, shifts in zip(branch.weight, branch.bias, branch.scale, branch.shift, strict=True):
         h = x
         for weight, bias, scale, shift in zip(weights, biases, scales, shifts, strict=True):
             h = _numpy_norm_swish(h @ weight + bias, scale, shift)
-        x = x + h
+        x = x + residual.scale * h
     return x
 
 

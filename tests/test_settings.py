@@ -154,7 +154,7 @@ def test_signature_of_a_class() -> None:
     assert list(signature.settings) == ["depth", "width", "block", "remat"]
     assert signature.settings["depth"].default == 8
     assert signature.settings["depth"].unit == "layers"
-    assert signature.settings["remat"].type_name() == "one of auto, none, dots, block"
+    assert signature.settings["remat"].type_name() == "one of auto, none, dots, block, nested"
     assert not signature.slots
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.blocks import DenseNormSwish
+from eqcrl.nn.blocks import DenseNormSwish, Residual
 from eqcrl.nn.layers import layer_norm
 from eqcrl.nn.stacked import Stacked
 
@@ -33,14 +33,15 @@ class UnrolledBlocks(eqx.Module):
     """The residual blocks of a `Stacked`, each a tuple of its layers, applied by a loop in Python."""
 
     blocks: tuple[tuple[Layer, ...], ...]
+    scale: float = eqx.field(default=1.0, static=True)
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
-        """x_{l+1} = x_l + block_l(x_l)."""
+        """x_{l+1} = x_l + scale block_l(x_l)."""
         for layers in self.blocks:
             h = x
             for layer in layers:
                 h = layer(h)
-            x = x + h
+            x = x + self.scale * h
         return x
 
 
@@ -58,9 +59,10 @@ def unroll(tree: Any) -> Any:
 
 
 def _take_apart(stacked: Stacked) -> UnrolledBlocks:
-    branch = getattr(stacked.blocks, "branch", None)
-    if not isinstance(branch, DenseNormSwish):
-        raise TypeError(f"the baseline knows residual dense-norm-swish blocks only, not {type(branch).__name__}")
+    residual = stacked.blocks
+    if not isinstance(residual, Residual) or not isinstance(residual.branch, DenseNormSwish):
+        raise TypeError(f"the baseline knows residual dense-norm-swish blocks only, not {residual}")
+    branch = residual.branch
     return UnrolledBlocks(
         tuple(
             tuple(
@@ -68,5 +70,6 @@ def _take_apart(stacked: Stacked) -> UnrolledBlocks:
                 for k in range(branch.dense_layers())
             )
             for b in range(stacked.count)
-        )
+        ),
+        residual.scale,
     )

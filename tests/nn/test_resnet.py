@@ -36,7 +36,7 @@ def test_matches_numpy(
     np.testing.assert_allclose(trunk(jnp.asarray(x)), expected, rtol=2e-5, atol=2e-5)
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "block"])
+@pytest.mark.parametrize("remat", ["none", "dots", "block", "nested"])
 def test_gradient_matches_numpy(
     remat: str,
     float64: Callable[[Any], Any],
@@ -76,6 +76,55 @@ def test_silent_blocks_leave_the_stem() -> None:
     x = jax.random.normal(jax.random.key(1), (3, 5))
     np.testing.assert_array_equal(silent(x), jax.nn.swish(trunk.norm(trunk.stem(x))))
     assert not np.allclose(trunk(x), silent(x))
+
+
+@pytest.mark.parametrize("depth", [4, 8, 64])
+def test_the_calm_recipe_adds_each_branch_over_the_number_of_blocks(
+    depth: int, float64: Callable[[Any], Any], numpy_resnet: Callable[[Any, np.ndarray], np.ndarray]
+) -> None:
+    """The same parameters as the paper's, and NumPy's answer with the branches scaled."""
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    calm, paper = (ResNet(depth, 8, recipe=r).build(5, key=jax.random.key(1)) for r in ("calm", "paper"))
+    for a, b in zip(jax.tree.leaves(calm), jax.tree.leaves(paper), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert calm.blocks.blocks.scale == 4 / depth
+    assert paper.blocks.blocks.scale == 1.0
+    for trunk in (calm, paper):
+        expected = numpy_resnet(float64(trunk), x.astype(float))
+        np.testing.assert_allclose(trunk(jnp.asarray(x)), expected, rtol=2e-5, atol=2e-5)
+    difference = float(np.abs(calm(jnp.asarray(x)) - paper(jnp.asarray(x))).max())
+    assert (difference == 0.0) == (depth == 4), "one block: the two recipes are one network"
+
+
+def test_the_calm_stream_does_not_grow_with_depth_and_the_papers_does() -> None:
+    """Features of 16 blocks and of 256, before any training; the paper's grow in proportion."""
+    x = jax.random.normal(jax.random.key(2), (32, 5))
+
+    def size(recipe: Any, depth: int) -> float:
+        trunk = ResNet(depth, 16, recipe=recipe).build(5, key=jax.random.key(3))
+        return float(jnp.sqrt(jnp.mean(jax.jit(lambda t, x: t(x))(trunk, x) ** 2)))
+
+    assert size("calm", 1024) == pytest.approx(size("calm", 64), rel=0.25)
+    assert size("paper", 1024) > 8 * size("paper", 64)
+
+
+def test_one_step_of_adam_moves_a_calm_trunk_by_the_same_at_any_depth() -> None:
+    """Adam's first step is the sign of the gradient times the rate: what kills the paper's deepest actors."""
+    x = jax.random.normal(jax.random.key(4), (32, 5))
+
+    def moved(recipe: Any, depth: int) -> float:
+        trunk = ResNet(depth, 16, recipe=recipe).build(5, key=jax.random.key(5))
+        weights = jax.random.normal(jax.random.key(6), (16,)) / 4
+
+        def change(trunk: Any) -> Any:
+            gradient = jax.grad(lambda t: jnp.mean(t(x) @ weights))(trunk)
+            stepped = jax.tree.map(lambda leaf, g: leaf - 3e-4 * jnp.sign(g), trunk, gradient)
+            return jnp.sqrt(jnp.mean(((stepped(x) - trunk(x)) @ weights) ** 2))
+
+        return float(jax.jit(change)(trunk))
+
+    assert moved("calm", 1024) < 2 * moved("calm", 64)
+    assert moved("paper", 1024) > 4 * moved("paper", 64)
 
 
 def sizes(depth: int) -> dict[str, int]:
@@ -137,7 +186,7 @@ def test_auto_remat_keeps_products_and_from_256_layers_on_block_inputs() -> None
     assert ResNet(1024, remat="none").remat_policy() == "none"
 
 
-@pytest.mark.parametrize("remat", ["none", "dots", "block"])
+@pytest.mark.parametrize("remat", ["none", "dots", "block", "nested"])
 def test_saved_floats_are_of_the_size_that_autodiff_saves(remat: str) -> None:
     """The estimate that the memory forecast stands on, against the residuals of the backward pass."""
     arch, rows = ResNet(64, 32, remat=remat), 128

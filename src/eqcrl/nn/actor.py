@@ -32,7 +32,12 @@ class TanhGaussianActor(eqx.Module):
         self, observation: Float[Array, "*batch observation"], goal: Float[Array, "*batch goal"]
     ) -> tuple[Float[Array, "*batch action"], Float[Array, "*batch action"]]:
         """Mean and log standard deviation before the tanh."""
-        features = self.trunk(jnp.concatenate([observation, goal], axis=-1))
+        return self.heads(self.trunk(jnp.concatenate([observation, goal], axis=-1)))
+
+    def heads(
+        self, features: Float[Array, "*batch width"]
+    ) -> tuple[Float[Array, "*batch action"], Float[Array, "*batch action"]]:
+        """The same, from what the trunk makes of them."""
         span = 0.5 * (LOG_STD_HIGH - LOG_STD_LOW)
         log_std = LOG_STD_LOW + span * (jnp.tanh(self.log_std_head(features)) + 1.0)
         return self.mean_head(features), log_std

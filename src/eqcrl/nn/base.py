@@ -16,6 +16,33 @@ class AbstractLayer(eqx.Module):
         """Apply to the last axis."""
 
 
+class AbstractPartlyFrozen(eqx.Module):
+    """A layer that can leave rows out of the gradient to its parameters for less than the price of two calls.
+
+    Optional: `eqcrl.nn.frozen.partly_frozen` does it for any other layer, in two calls.
+    """
+
+    @abc.abstractmethod
+    def partly_frozen(self, x: Float[Array, "rows width"], learning: int) -> Float[Array, "rows width"]:
+        """The layer itself; in the backward pass only the first `learning` rows add to the gradient of the parameters.
+
+        The gradient to `x` is that of every row.
+        """
+
+
+class AbstractSharedWalk(eqx.Module):
+    """A network that takes a second input along, on which its parameters do not learn.
+
+    Optional: `eqcrl.nn.frozen.shared_walk` does it for any other network, in two calls.
+    """
+
+    @abc.abstractmethod
+    def shared_walk(
+        self, x: Float[Array, "rows input"], frozen: Float[Array, "others input"]
+    ) -> Float[Array, "both output"]:
+        """The outputs for `x`, then those for `frozen`, whose rows add nothing to the gradient of the parameters."""
+
+
 class AbstractBlock(AbstractLayer):
     """What an architecture repeats; built by `Block(width, key=key)`, registered in `eqcrl.blocks`."""
 

@@ -1,17 +1,20 @@
 """Blocks: what a deep network repeats."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import AbstractBlock, AbstractLayer
-from eqcrl.nn.layers import Dense, init_weight, layer_norm
+from eqcrl.nn.base import AbstractBlock, AbstractLayer, AbstractPartlyFrozen
+from eqcrl.nn.chain import Layers, chain
+from eqcrl.nn.frozen import partly_frozen
+from eqcrl.nn.layers import Dense, init_weight
 from eqcrl.types import Key
 
 LAYERS = 4
 
 
-class DenseNormSwish(AbstractBlock):
+class DenseNormSwish(AbstractBlock, AbstractPartlyFrozen):
     """Four times Dense -> LayerNorm -> Swish: the residual branch of the paper's network.
 
     h_0 = x, h_k = swish(LN(h_{k-1} W_k + b_k)) for k = 1..4, returns h_4. The identity is added around it.
@@ -38,10 +41,15 @@ class DenseNormSwish(AbstractBlock):
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The branch alone, without the identity."""
-        for layer in range(LAYERS):
-            z = x @ self.weight[layer] + self.bias[layer]
-            x = jax.nn.swish(layer_norm(z, self.scale[layer], self.shift[layer]))
-        return x
+        rows = x.reshape(-1, x.shape[-1])
+        return chain(rows.shape[0], self._layers(), rows).reshape(x.shape)
+
+    def partly_frozen(self, x: Float[Array, "rows width"], learning: int) -> Float[Array, "rows width"]:
+        """The branch; weight gradients from the first `learning` rows."""
+        return chain(learning, self._layers(), x)
+
+    def _layers(self) -> Layers:
+        return self.weight, self.bias, self.scale, self.shift
 
 
 class DenseSwish(AbstractBlock):
@@ -62,11 +70,16 @@ class DenseSwish(AbstractBlock):
         return jax.nn.swish(self.dense(x))
 
 
-class Residual(AbstractLayer):
-    """x + f(x) around another layer or block."""
+class Residual(AbstractLayer, AbstractPartlyFrozen):
+    """x + scale f(x) around another layer or block; the paper's scale is 1."""
 
     branch: AbstractLayer
+    scale: float = eqx.field(default=1.0, static=True)
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The identity plus the branch."""
-        return x + self.branch(x)
+        return x + self.scale * self.branch(x)
+
+    def partly_frozen(self, x: Float[Array, "rows width"], learning: int) -> Float[Array, "rows width"]:
+        """The identity plus the branch, whose parameters learn from the first `learning` rows."""
+        return x + self.scale * partly_frozen(self.branch, x, learning)

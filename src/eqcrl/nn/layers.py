@@ -7,6 +7,9 @@ from jaxtyping import Array, Float
 
 from eqcrl.types import Key
 
+EPS = 1e-6
+"""Added to the variance of a LayerNorm, as in Flax."""
+
 
 def init_weight(key: Key, input_size: int, output_size: int) -> Float[Array, "input output"]:
     """Variance scaling 1/3 over fan-in, uniform: U(-b, b) with b = sqrt(3 * (1/3) / input) = 1 / sqrt(input).
@@ -32,13 +35,18 @@ class Dense(eqx.Module):
         return x @ self.weight + self.bias
 
 
+def normalize(z: Float[Array, "*batch width"]) -> tuple[Float[Array, "*batch width"], Float[Array, "*batch 1"]]:
+    """(z - mean) / sqrt(var + eps) over the last axis, and that inverse root."""
+    centered = z - jnp.mean(z, axis=-1, keepdims=True)
+    inverse = jax.lax.rsqrt(jnp.mean(centered * centered, axis=-1, keepdims=True) + EPS)
+    return centered * inverse, inverse
+
+
 def layer_norm(
-    x: Float[Array, "*batch width"], scale: Float[Array, "width"], shift: Float[Array, "width"], eps: float = 1e-6
+    x: Float[Array, "*batch width"], scale: Float[Array, "width"], shift: Float[Array, "width"]
 ) -> Float[Array, "*batch width"]:
     """scale * (x - mean(x)) / sqrt(var(x) + eps) + shift over the last axis (Ba et al. 2016; eps as in Flax)."""
-    centered = x - jnp.mean(x, axis=-1, keepdims=True)
-    variance = jnp.mean(centered * centered, axis=-1, keepdims=True)
-    return centered * jax.lax.rsqrt(variance + eps) * scale + shift
+    return normalize(x)[0] * scale + shift
 
 
 class LayerNorm(eqx.Module):

@@ -8,10 +8,11 @@ from jaxtyping import Array, Float
 
 from eqcrl import registry
 from eqcrl.errors import ConfigError
-from eqcrl.nn.base import AbstractArch, AbstractTrunk
+from eqcrl.nn.base import AbstractArch, AbstractSharedWalk, AbstractTrunk
 from eqcrl.nn.blocks import Residual
+from eqcrl.nn.frozen import partly_frozen, shared_walk
 from eqcrl.nn.layers import Dense, LayerNorm
-from eqcrl.nn.stacked import Remat, Stacked, stack
+from eqcrl.nn.stacked import Remat, Stacked, saved_floats_per_row, stack
 from eqcrl.settings import Meta
 from eqcrl.types import Key
 
@@ -19,7 +20,7 @@ from eqcrl.types import Key
 BLOCK_REMAT_DEPTH = 256
 
 
-class ResNetTrunk(AbstractTrunk):
+class ResNetTrunk(AbstractTrunk, AbstractSharedWalk):
     """Stem Dense -> LayerNorm -> Swish, then residual blocks; no norm at the end."""
 
     stem: Dense
@@ -28,14 +29,25 @@ class ResNetTrunk(AbstractTrunk):
 
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch width"]:
         """Features of the last axis."""
-        return self.blocks(jax.nn.swish(self.norm(self.stem(x))))
+        return self.blocks(self.first(x))
+
+    def shared_walk(
+        self, x: Float[Array, "rows input"], frozen: Float[Array, "others input"]
+    ) -> Float[Array, "both width"]:
+        """Features of both; parameters learn from `x`."""
+        return partly_frozen(self.blocks, shared_walk(self.first, x, frozen), x.shape[0])
+
+    def first(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch width"]:
+        """The stem's output, which the blocks are given."""
+        return jax.nn.swish(self.norm(self.stem(x)))
 
 
 class ResNet(AbstractArch):
-    """Residual network: x_0 = swish(LN(W x + b)), x_{l+1} = x_l + block_l(x_l), l < depth / 4.
+    """Residual network: x_0 = swish(LN(W x + b)), x_{l+1} = x_l + c block_l(x_l), l < L = depth / 4.
 
-    `depth` counts the Dense layers inside the blocks; stem and head are extra.
-    Source: Wang et al. 2025 (arXiv 2503.14858), section 3 and figure 2.
+    c = 1 is the recipe `paper`, c = 1 / L the recipe `calm`. `depth` counts the Dense layers inside the blocks; stem
+    and head are extra. Source: Wang et al. 2025 (arXiv 2503.14858), section 3 and figure 2; for 1 / L under Adam,
+    Dey et al. 2025 (arXiv 2505.01618).
     Raises: ConfigError for a depth that is not a positive multiple of the block's layers.
     """
 
@@ -48,8 +60,12 @@ class ResNet(AbstractArch):
     block: Annotated[str, Meta(description="what the identity is added to; `eqcrl list block`")] = eqx.field(
         default="dense-norm-swish", static=True
     )
+    recipe: Annotated[
+        Literal["paper", "calm"],
+        Meta(description="paper: each block adds its whole branch; calm: the branch over the number of blocks"),
+    ] = eqx.field(default="paper", static=True)
     remat: Annotated[
-        Literal["auto", "none", "dots", "block"],
+        Literal["auto", "none", "dots", "block", "nested"],
         Meta(description="what the backward pass keeps; auto: dots, and block from depth 256 on"),
     ] = eqx.field(default="auto", static=True)
 
@@ -67,6 +83,19 @@ class ResNet(AbstractArch):
         """The registered block that is repeated, a subclass of AbstractBlock."""
         return registry.load("block", self.block)
 
+    def count(self) -> int:
+        """Blocks."""
+        return self.depth // self.block_class().dense_layers()
+
+    def branch_scale(self) -> float:
+        """What each branch is multiplied with.
+
+        Swish of a norm has a positive mean, so whole branches add up to a constant that grows with depth; and Adam
+        moves all of them by the same step in much the same direction, so one step moves the output by as many steps
+        as there are blocks. Over their number, both are what they are for one block.
+        """
+        return 1.0 if self.recipe == "paper" else 1.0 / self.count()
+
     def remat_policy(self) -> Remat:
         """The policy that `auto` stands for at this depth."""
         if self.remat != "auto":
@@ -78,15 +107,16 @@ class ResNet(AbstractArch):
         stem_key, blocks_key = jax.random.split(key)
         block = self.block_class()
         blocks = stack(
-            lambda k: Residual(block(self.width, key=k)),
-            self.depth // block.dense_layers(),
+            lambda k: Residual(block(self.width, key=k), self.branch_scale()),
+            self.count(),
             self.remat_policy(),
             key=blocks_key,
         )
         return ResNetTrunk(Dense(input_size, self.width, key=stem_key), LayerNorm(self.width), blocks)
 
     def saved_floats_per_row(self) -> int:
-        """Per layer: 1/4 of a row under `block`, 1 and the block's input under `dots`, about 5 without remat."""
-        blocks = self.depth // self.block_class().dense_layers()
-        per_row = {"block": blocks, "dots": self.depth + blocks, "none": 5 * self.depth + blocks}
-        return self.width * (per_row[self.remat_policy()] + 3)
+        """Those of the blocks, and about three rows of the stem."""
+        block = self.block_class()
+        count = self.depth // block.dense_layers()
+        make = lambda key: Residual(block(self.width, key=key))  # noqa: E731
+        return saved_floats_per_row(make, count, self.width, self.remat_policy()) + 3 * self.width

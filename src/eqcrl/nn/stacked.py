@@ -4,25 +4,49 @@ Compile time and program size do not depend on how many there are. What the back
 
 | policy | kept per block and row | recomputed |
 |---|---|---|
-| none | every intermediate that autodiff asks for | nothing |
+| none | what the block's own backward pass keeps; without one, every intermediate that autodiff asks for | nothing |
 | dots | outputs of matrix products | norms and activations |
 | block | the block's input | the block's forward pass |
+| nested | the input of every group of about sqrt(blocks) blocks, and those within one group | two forward passes |
+
+A block needs nothing for this: any function of array leaves is scanned and rematerialized.
 """
 
+import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import AbstractLayer
+from eqcrl.nn.base import AbstractLayer, AbstractPartlyFrozen
+from eqcrl.nn.frozen import partly_frozen
 from eqcrl.types import Key
 
-Remat = Literal["none", "dots", "block"]
+Remat = Literal["none", "dots", "block", "nested"]
+Body = Callable[[Array, Any], tuple[Array, None]]
 
 
-class Stacked(eqx.Module):
+def rematerialized(body: Body, remat: Remat) -> Body:
+    """The body of a scan over blocks, keeping what the policy says."""
+    # CSE cannot undo the recomputation across a scan's forward and backward loop, so guarding against it
+    # with barriers (prevent_cse) would only cost time.
+    if remat == "none":
+        return body
+    if remat == "dots":
+        return jax.checkpoint(body, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
+    return jax.checkpoint(body, prevent_cse=False)
+
+
+def group_size(count: int) -> int:
+    """The divisor of `count` nearest to its square root: blocks in a group of the `nested` policy."""
+    divisors = [d for d in range(1, count + 1) if count % d == 0]
+    return min(divisors, key=lambda d: abs(math.log(d / math.sqrt(count))))
+
+
+class Stacked(AbstractPartlyFrozen):
     """`blocks` is one block whose every leaf has a leading axis of `count`; calling applies them in order."""
 
     blocks: AbstractLayer
@@ -31,19 +55,26 @@ class Stacked(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """x_{l+1} = block_l(x_l) for l = 0..count-1; returns the last."""
+        return self._scan(lambda block, x: block(x), x)
+
+    def partly_frozen(self, x: Float[Array, "rows width"], learning: int) -> Float[Array, "rows width"]:
+        """The same; parameters learn from the first `learning` rows."""
+        return self._scan(lambda block, x: partly_frozen(block, x, learning), x)
+
+    def _scan(self, apply: Callable[[AbstractLayer, Array], Array], x: Array) -> Array:
         if self.count == 0:
             return x
 
         def body(x: Array, block: AbstractLayer) -> tuple[Array, None]:
-            return block(x), None
+            return apply(block, x), None
 
-        # CSE cannot undo the recomputation across a scan's forward and backward loop, so guarding against it
-        # with barriers (prevent_cse) would only cost time.
-        if self.remat == "dots":
-            body = jax.checkpoint(body, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
-        elif self.remat == "block":
-            body = jax.checkpoint(body, prevent_cse=False)
-        return jax.lax.scan(body, x, self.blocks)[0]
+        keeping = rematerialized(body, self.remat)
+        if self.remat != "nested":
+            return jax.lax.scan(keeping, x, self.blocks)[0]
+        size = group_size(self.count)
+        groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), self.blocks)
+        group = jax.checkpoint(lambda x, blocks: jax.lax.scan(keeping, x, blocks), prevent_cse=False)
+        return jax.lax.scan(group, x, groups)[0]
 
 
 def stack(make_block: Callable[[Key], AbstractLayer], count: int, remat: Remat, *, key: Key) -> Stacked:
@@ -55,3 +86,23 @@ def stack(make_block: Callable[[Key], AbstractLayer], count: int, remat: Remat, 
     if count == 0:
         blocks = jax.tree.map(lambda leaf: leaf[:0], blocks)
     return Stacked(blocks, count, remat)
+
+
+def saved_floats_per_row(make_block: Callable[[Key], AbstractLayer], count: int, width: int, remat: Remat) -> int:
+    """Floats for each row of a batch that the backward pass of such a stack is handed beside the parameters.
+
+    Read off the shapes of one block's; nothing is computed.
+    """
+    block = jax.eval_shape(make_block, jax.random.key(0))
+
+    def floats(rows: int) -> int:
+        x = jax.ShapeDtypeStruct((rows, width), jnp.float32)
+        one = rematerialized(lambda x, block: (block(x), None), "block" if remat == "nested" else remat)
+        saved = jax.eval_shape(lambda x, block: jax.vjp(lambda *args: one(*args)[0], x, block)[1], x, block)
+        return sum(leaf.size for leaf in jax.tree.leaves(saved))
+
+    per_block = floats(2) - floats(1)
+    if remat == "nested":
+        size = group_size(count)
+        return per_block * (size + count // size)
+    return per_block * count
