@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from eqcrl import compile_cache
 from eqcrl import epoch as ep
 from eqcrl.assemble import System
 from eqcrl.envs.mujoco import AbstractMujocoEnv
@@ -62,7 +63,8 @@ def evaluation(
 
 
 def compile_programs(system: System) -> Programs:
-    """Trace and compile everything that a training run calls."""
+    """Trace and compile everything that a training run calls; what was compiled before is read from the cache."""
+    compile_cache.turn_on()
     algorithm = system.algorithm
     shapes = state_shapes(system)
     key = jax.eval_shape(lambda: jax.random.key(0))

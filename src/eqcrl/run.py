@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from rich.console import Console
 
-from eqcrl import checkpoint
+from eqcrl import checkpoint, compile_cache
 from eqcrl.assemble import System, assemble, build_env, complete
 from eqcrl.config import RESUMABLE, Config, Part, difference
 from eqcrl.envs.base import AbstractEnv, spec_of
@@ -102,6 +102,7 @@ class Run:
         `record` picks from each state what `Episodes.record` keeps.
         Raises: what `eval_env` raises; CheckpointError.
         """
+        compile_cache.turn_on()
         acted_in = self.eval_env(env, training_starts=training_starts)
         system = System(self.system.algorithm, acted_in, self.system.eval_episodes)
         function = evaluation(system, deterministic=deterministic, episodes=episodes, record=record)
