@@ -98,3 +98,12 @@ def bench(session: nox.Session) -> None:
         *session.posargs,
     )
     session.run("python", "-m", "benchmarks.table", str(result))
+
+
+@nox.session(name="gpu-aot")
+def gpu_aot(session: nox.Session) -> None:
+    """Kernels per layer of what a GPU would run, compiled for an H100 without one (1.3 GB of compilers)."""
+    session.install("-e", ".")
+    version = str(session.run("python", "-c", "import jax; print(jax.__version__)", silent=True)).strip()
+    session.install(f"jax-cuda12-plugin=={version}", f"jax-cuda12-pjrt=={version}", "nvidia-cuda-nvcc-cu12")
+    session.run("python", "-m", "benchmarks.aot", *session.posargs)
