@@ -125,8 +125,10 @@ def gradient_step_ours(sizes: Sizes, clock: Clock) -> None:
 
 
 def gradient_step_unrolled(sizes: Sizes, clock: Clock) -> None:
-    """The same, unrolled, by the plain update. A depth whose predicted compile time (depth to the power 2) exceeds what is left is
-    reported as not measured."""
+    """The same, unrolled, by the plain update.
+
+    A depth whose predicted compile time (depth to the power 2) exceeds what is left is reported as not measured.
+    """
     import jax
 
     from benchmarks import cases

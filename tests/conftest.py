@@ -6,9 +6,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-# The first two are read at import, and a test must neither grab an accelerator nor open a window.
+# These are read at import, and a test must neither grab an accelerator nor open a window.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# LLVM's optimizations take half of the time of a test that compiles something small and runs it once.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
 # The user's folder of compiled programs is not for tests; those that need one make their own.
 os.environ.setdefault("EQCRL_COMPILE_CACHE", "off")
 

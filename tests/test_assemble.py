@@ -93,6 +93,7 @@ def test_parameters_are_checked_and_completed() -> None:
         "depth": 12,
         "width": 256,
         "block": "dense-norm-swish",
+        "recipe": "paper",
         "remat": "auto",
     }
     assert check_params("energy", Part("l2")) == {}
@@ -131,7 +132,13 @@ def test_complete_writes_out_every_parameter() -> None:
         part = getattr(config, field)
         if part is not None:
             assert part.params.keys() == part_signature(kind, part.name).settings.keys(), field
-    assert config.arch.params == {"depth": 4, "width": 8, "block": "dense-norm-swish", "remat": "auto"}
+    assert config.arch.params == {
+        "depth": 4,
+        "width": 8,
+        "block": "dense-norm-swish",
+        "recipe": "paper",
+        "remat": "auto",
+    }
     assert config.env.params["layout"] == "u"
     assert (config.eval_env, config.actor_arch) == (None, None)
 

@@ -134,7 +134,7 @@ def test_table_shows_ratio_and_says_what_is_extrapolated(tmp_path):
         "machine_info": {"python_version": "3.11", "cpu": {"brand_raw": "chip", "count": 2}},
     }
     (row,) = table.ratio_rows(report)
-    assert row == ("step", "2 steps/s", "0.5 steps/s", "4.00", "3.50", "unrolled (extrapolated from 64, 256)")
+    assert row == ("step", "2 steps/s", "0.5 steps/s", "4.00", "3.50", "-", "unrolled (extrapolated from 64, 256)")
     page = tmp_path / "page.md"
     page.write_text(f"before\n{table.BEGIN}\nstale rows\n{table.END}\nafter\n")
     table.write_markdown(page, report)

@@ -54,14 +54,9 @@ def test_the_second_start_compiles_nothing(tmp_path: Path) -> None:
     assert second["misses"] == 0
     assert second["hits"] == first["misses"]
     assert second["bits"] == first["bits"]
-    without = start("off")
-    assert (without["misses"], without["hits"]) == (0, 0)
-    assert without["bits"] == first["bits"]
-
-
-def test_another_network_is_another_program(tmp_path: Path) -> None:
-    start(str(tmp_path))
-    assert start(str(tmp_path), **{"arch.width": 12})["misses"] >= 1
+    other = start(str(tmp_path), **{"arch.width": 12})
+    assert other["misses"] >= 1  # another network is another program
+    assert other["bits"] != first["bits"]
 
 
 def test_what_the_user_set_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

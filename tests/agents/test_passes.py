@@ -82,9 +82,9 @@ def test_merged_is_plain_in_float64(parts: dict[str, Any]) -> None:
     assert max(errors.values()) < 1e-12, errors
 
 
-@pytest.mark.parametrize("depth", [4, 20, 24])
+@pytest.mark.parametrize("depth", [20, 24])
 def test_abreast_is_plain_in_float64(depth: int) -> None:
-    """Groups of one, five and three blocks; mixed goals, another energy."""
+    """Groups of one block and of three; mixed goals, another energy."""
     with jax.enable_x64(True):
         crl = dataclasses.replace(agent(ResNet(depth, 8), energy=Cosine(), goals=Mixed(0.5)), schedule="abreast")
         errors = compare(crl, jnp.float64)

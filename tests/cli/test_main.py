@@ -12,7 +12,7 @@ from eqcrl import errors, registry
 from eqcrl.cli import main
 from helpers import Terminal, assert_message
 
-COMMANDS = ["train", "eval", "render", "plot", "list", "check", "show", "info"]
+COMMANDS = ["train", "eval", "render", "plot", "list", "check", "show", "info", "diagnose"]
 
 
 def test_help_in_a_process_of_its_own(terminal: Terminal) -> None:

@@ -21,6 +21,7 @@ SUMMARIES = {
     "check": "Check an environment against the contract.",
     "show": "Show the facts of an environment and a picture of it.",
     "info": "Show versions and devices, a part, or a run.",
+    "diagnose": "Look into networks before or after training, block by block.",
 }
 
 
