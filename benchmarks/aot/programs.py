@@ -43,7 +43,9 @@ VARIANTS = {
         algorithm=cases.plain,
         state=partial(plain, keep="dots"),
     ),
-    "ours": Variant("the library as it comes"),
+    "merged": Variant("the library's schedule for a CPU", {"agent__schedule": "merged"}),
+    # On a machine without an accelerator `auto` would mean the other one.
+    "ours": Variant("the library's schedule for an accelerator", {"agent__schedule": "abreast"}),
 }
 
 
