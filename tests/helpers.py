@@ -1,16 +1,19 @@
 """For the tests of the host side: a run that takes seconds, and the command line in a process of its own."""
 
+import contextlib
 import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from eqcrl import checkpoint, trainer
 from eqcrl.assemble import System, assemble, complete
@@ -163,3 +166,21 @@ def numbers_of(tree: Any) -> list[np.ndarray]:
     import jax
 
     return [np.asarray(x) for x in jax.tree.leaves(tree) if np.issubdtype(getattr(x, "dtype", int), np.floating)]
+
+
+@contextlib.contextmanager
+def keeping_compiled(folder: Path) -> Iterator[None]:
+    """What this process compiles is kept in `folder`, and read from there by everyone who is given it."""
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import eqcrl
 from eqcrl import epoch, estimate, registry
 from eqcrl.cli.main import run as run_cli
+from helpers import keeping_compiled
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -84,18 +83,8 @@ def pages_with(*languages: str) -> list[Path]:
 @pytest.fixture(scope="module", autouse=True)
 def compile_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Pages repeat each other's commands on one tiny run: their programs are compiled once, through JAX's cache."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    with keeping_compiled(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from eqcrl.cli import main
-from helpers import LONG, Terminal
+from helpers import LONG, Terminal, keeping_compiled
 
 
 @dataclass(frozen=True)
@@ -55,19 +53,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package", autouse=True)
 def compile_once(shared: Path) -> Iterator[None]:
     """Commands inside this process share what they compile with one another and with those of the terminal."""
-    settings = {
-        "jax_compilation_cache_dir": str(shared / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    with keeping_compiled(shared / "compiled"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -105,9 +105,8 @@ class ResNet(AbstractArch):
     def build(self, input_size: int, *, key: Key) -> ResNetTrunk:
         """A freshly initialized trunk."""
         stem_key, blocks_key = jax.random.split(key)
-        block = self.block_class()
         blocks = stack(
-            lambda k: Residual(block(self.width, key=k), self.branch_scale()),
+            self._block,
             self.count(),
             self.remat_policy(),
             key=blocks_key,
@@ -116,7 +115,7 @@ class ResNet(AbstractArch):
 
     def saved_floats_per_row(self) -> int:
         """Those of the blocks, and about three rows of the stem."""
-        block = self.block_class()
-        count = self.depth // block.dense_layers()
-        make = lambda key: Residual(block(self.width, key=key))  # noqa: E731
-        return saved_floats_per_row(make, count, self.width, self.remat_policy()) + 3 * self.width
+        return saved_floats_per_row(self._block, self.count(), self.width, self.remat_policy()) + 3 * self.width
+
+    def _block(self, key: Key) -> Residual:
+        return Residual(self.block_class()(self.width, key=key), self.branch_scale())
