@@ -143,7 +143,7 @@ def test_the_stored_numbers_are_of_programs_that_exist():
 
 def test_plain_scan_is_the_same_network():
     """Value and gradient of the library's trunk and of both baselines, in one compiled program."""
-    arch, x = ResNet(depth=8, width=8, recipe="calm"), jnp.linspace(-1.0, 1.0, 15).reshape(5, 3)
+    arch, x = ResNet(depth=32, width=8, recipe="calm"), jnp.linspace(-1.0, 1.0, 15).reshape(5, 3)
 
     def value_and_gradient(trunk):
         return jax.value_and_grad(lambda trunk: jnp.sum(jnp.sin(trunk(x))))(trunk)

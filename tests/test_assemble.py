@@ -93,7 +93,7 @@ def test_parameters_are_checked_and_completed() -> None:
         "depth": 12,
         "width": 256,
         "block": "dense-norm-swish",
-        "recipe": "paper",
+        "recipe": "calm",
         "remat": "auto",
     }
     assert check_params("energy", Part("l2")) == {}
@@ -136,7 +136,7 @@ def test_complete_writes_out_every_parameter() -> None:
         "depth": 4,
         "width": 8,
         "block": "dense-norm-swish",
-        "recipe": "paper",
+        "recipe": "calm",
         "remat": "auto",
     }
     assert config.env.params["layout"] == "u"

@@ -161,7 +161,7 @@ def test_defaults_then_preset_then_file_then_flags(toml: WriteToml) -> None:
     assert config.train.num_envs == 100  # the file, over the preset
     assert config.train.updates_per_epoch == 800  # the preset, over the default
     assert config.checkpoint.keep == Checkpoint().keep  # the default
-    assert config.arch == Part("resnet", {"depth": 12, "width": 32})
+    assert config.arch == Part("resnet", {"depth": 12, "width": 32, "recipe": "paper"})
 
 
 def test_a_file_without_a_preset_stands_on_the_one_asked_for(toml: WriteToml) -> None:

@@ -26,6 +26,11 @@ class AbstractEnergy(eqx.Module):
         """Every pair: logits_ij = f(phi_i, psi_j)."""
 
 
+def exact(phi: Float[Array, "rows dim"], psi: Float[Array, "columns dim"]) -> Float[Array, "rows columns"]:
+    """phi psi^T in full precision: logits are differences of what is nearly equal, and they cost next to nothing."""
+    return jnp.matmul(phi, psi.T, precision=jax.lax.Precision.HIGHEST)
+
+
 @jax.custom_vjp
 def squared_distances(phi: Float[Array, "rows dim"], psi: Float[Array, "columns dim"]) -> Float[Array, "rows columns"]:
     """d_ij = sum_k (phi_ik - psi_jk)^2 from the differences themselves, so near pairs lose no digits.
@@ -108,7 +113,7 @@ class Dot(AbstractEnergy):
 
     def pairwise(self, phi: Float[Array, "rows dim"], psi: Float[Array, "columns dim"]) -> Float[Array, "rows columns"]:
         """Every pair."""
-        return phi @ psi.T
+        return exact(phi, psi)
 
 
 def _unit(x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
@@ -131,4 +136,4 @@ class Cosine(AbstractEnergy):
 
     def pairwise(self, phi: Float[Array, "rows dim"], psi: Float[Array, "columns dim"]) -> Float[Array, "rows columns"]:
         """Every pair."""
-        return _unit(phi) @ _unit(psi).T / self.temperature
+        return exact(_unit(phi), _unit(psi)) / self.temperature

@@ -24,7 +24,7 @@ QUICKSTART: dict[str, Any] = {
 
 # Wang et al. 2025 (arXiv 2503.14858), sections 3 and 4 and appendix: sizes, budgets and update ratio.
 PAPER: dict[str, Any] = {
-    "arch": {"name": "resnet", "depth": 4, "width": 256},
+    "arch": {"name": "resnet", "depth": 4, "width": 256, "recipe": "paper"},
     "agent": {"name": "crl"},
     "energy": {"name": "l2"},
     "loss": {"name": "infonce"},

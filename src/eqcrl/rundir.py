@@ -73,7 +73,7 @@ class RunDir:
 
     def config(self) -> Config:
         """The configuration of the run. Raises: RunError, ConfigError."""
-        return Config.from_toml(_read(self.config_file), str(self.config_file))
+        return Config.recorded(_read(self.config_file), str(self.config_file))
 
     def write_config(self, config: Config) -> None:
         """Exchange the configuration (a resumed run may change its length)."""

@@ -97,7 +97,7 @@ class Trainer:
         path = checkpoint.latest(self.run.checkpoints)
         manifest = checkpoint.read_manifest(path)
         try:
-            made_with = Config.from_toml(manifest["config"], f"{path}/manifest.json")
+            made_with = Config.recorded(manifest["config"], f"{path}/manifest.json")
             self.wall_before = float(manifest["wall_seconds"])
         except (EqcrlError, KeyError, TypeError, ValueError) as error:
             raise checkpoint.damaged(path, f"its manifest.json is no longer what was written ({error})") from None

@@ -1,6 +1,5 @@
 """The chain's own backward pass against plain autodiff, in float64 and float32, up to 1024 layers."""
 
-from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -33,15 +32,10 @@ def random_layers(seed: int) -> Layers:
     return weight / WIDTH**0.5, 0.1 * bias, 1.0 + 0.3 * scale, 0.2 * shift
 
 
-@partial(jax.jit, static_argnums=0)
-def both_ways(learning: int, parameters: Layers, x: jax.Array, grad: jax.Array) -> Any:
-    def definition(parameters: Layers, x: jax.Array) -> jax.Array:
-        return jnp.concatenate(
-            [plain(parameters, x[:learning]), plain(jax.lax.stop_gradient(parameters), x[learning:])]
-        )
-
-    value, back = jax.vjp(lambda p, y: chain(learning, p, y), parameters, x)
-    expected, expected_back = jax.vjp(definition, parameters, x)
+@jax.jit
+def both_ways(parameters: Layers, x: jax.Array, grad: jax.Array) -> Any:
+    value, back = jax.vjp(chain, parameters, x)
+    expected, expected_back = jax.vjp(plain, parameters, x)
     return (value, back(grad)), (expected, expected_back(grad))
 
 
@@ -50,13 +44,13 @@ def relative_error(actual: Any, expected: Any) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
 
-@given(learning=st.integers(0, 5), seed=st.integers(0, 999))
-def test_values_and_gradients_are_those_of_autodiff(learning: int, seed: int) -> None:
-    """Also with some rows that teach nothing: then the definition freezes the layers for those."""
+@given(seed=st.integers(0, 999))
+def test_values_and_gradients_are_those_of_autodiff(seed: int) -> None:
+    """To 1e-10, in float64."""
     with jax.enable_x64(True):
         parameters = random_layers(seed)
         x, grad = jnp.asarray(np.random.default_rng(seed + 1).normal(size=(2, ROWS, WIDTH)))
-        (value, ours), (expected, autodiff) = both_ways(learning, parameters, x, grad)
+        (value, ours), (expected, autodiff) = both_ways(parameters, x, grad)
         np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-13)
         for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(autodiff), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11)

@@ -18,6 +18,7 @@ from eqcrl.losses import AbstractLoss, categorical_accuracy, logsumexp_penalty
 from eqcrl.nn.actor import TanhGaussianActor, sample
 from eqcrl.nn.base import AbstractArch
 from eqcrl.nn.encoders import Critic
+from eqcrl.nn.precision import Precision, products
 from eqcrl.settings import Meta
 from eqcrl.types import Batch, EnvSpec, Key, Metrics
 
@@ -71,6 +72,14 @@ class CRL(AbstractAgent):
         ),
     ] = eqx.field(default="auto", static=True)
 
+    precision: Annotated[
+        Precision,
+        Meta(
+            description="matrix products of the networks: fp32 is exact, tf32 and bf16 round what is multiplied and "
+            "are fast on a GPU; sums, parameters, residual stream and norms stay float32"
+        ),
+    ] = eqx.field(default="fp32", static=True)
+
     def init(self, spec: EnvSpec, *, key: Key) -> CRLState:
         """Fresh networks; log alpha starts at 0."""
         actor_key, critic_key = jax.random.split(key)
@@ -95,13 +104,15 @@ class CRL(AbstractAgent):
         key: Key,
     ) -> Float[Array, "batch action"]:
         """Sampled actions."""
-        return sample(*state.actor(observation, goal), key=key)[0]
+        with products(self.precision):
+            return sample(*state.actor(observation, goal), key=key)[0]
 
     def act_deterministic(
         self, state: CRLState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"]
     ) -> Float[Array, "batch action"]:
         """tanh(mean)."""
-        return jnp.tanh(state.actor(observation, goal)[0])
+        with products(self.precision):
+            return jnp.tanh(state.actor(observation, goal)[0])
 
     def contrast(
         self, phi: Float[Array, "batch dim"], psi: Float[Array, "batch dim"]
@@ -125,10 +136,11 @@ class CRL(AbstractAgent):
 
     def plain_gradients(self, state: CRLState, batch: Batch, *, key: Key) -> Gradients:
         """Each loss differentiated by itself: the definition, and what `update` is tested against."""
-        (actor_loss, log_prob), actor_grad = jax.value_and_grad(self.actor_loss, has_aux=True)(
-            state.actor, state.critic, state.log_alpha, batch, key=key
-        )
-        (critic_loss, logits), critic_grad = jax.value_and_grad(self.critic_loss, has_aux=True)(state.critic, batch)
+        with products(self.precision):
+            (actor_loss, log_prob), actor_grad = jax.value_and_grad(self.actor_loss, has_aux=True)(
+                state.actor, state.critic, state.log_alpha, batch, key=key
+            )
+            (critic_loss, logits), critic_grad = jax.value_and_grad(self.critic_loss, has_aux=True)(state.critic, batch)
         return Gradients(actor_grad, critic_grad, actor_loss, critic_loss, log_prob, logits)
 
     def gradients(self, state: CRLState, batch: Batch, *, key: Key) -> Gradients:
@@ -138,7 +150,8 @@ class CRL(AbstractAgent):
             return jnp.mean(jnp.exp(state.log_alpha) * log_prob - self.energy(phi, psi))
 
         schedule = abreast_gradients if self.goes_abreast(state) else merged_gradients
-        return schedule(state.actor, state.critic, batch, self.actor_goals, self.contrast, climb, key=key)
+        with products(self.precision):
+            return schedule(state.actor, state.critic, batch, self.actor_goals, self.contrast, climb, key=key)
 
     def goes_abreast(self, state: CRLState) -> bool:
         """Which schedule `schedule` stands for here. Raises: ConfigError for `abreast` with networks that differ."""

@@ -87,6 +87,17 @@ def part_options(field: str, part: Part) -> list[SettingOption]:
     ]
 
 
+def precision_option(agent: Part) -> list[SettingOption]:
+    """`--precision`, short for `--agent.precision` of an agent that has the choice."""
+    from eqcrl.assemble import part_signature
+
+    setting = part_signature("agent", agent.name).settings.get("precision")
+    if setting is None:
+        return []
+    default = agent.params.get("precision", setting.default)
+    return [SettingOption("precision", setting, default, "what to run", short_for=["agent.precision"])]
+
+
 def physics_option(fields: Mapping[str, Part]) -> list[SettingOption]:
     """`--physics`, short for `--env.physics` of every environment here that has an engine to choose."""
     from eqcrl.assemble import part_signature
@@ -112,7 +123,7 @@ def config_options(config: Config) -> list[SettingOption]:
         if part is not None:
             options += part_options(field, part)
     envs = {f: getattr(config, f) for f, kind in PART_KINDS.items() if kind == "env" and getattr(config, f)}
-    return options + physics_option(envs)
+    return options + physics_option(envs) + precision_option(config.agent)
 
 
 class SettingsCommand(click.Command):

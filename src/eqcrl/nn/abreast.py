@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from eqcrl.nn.blocks import DenseNormSwish
 from eqcrl.nn.layers import Dense, LayerNorm, normalize
+from eqcrl.nn.precision import product
 
 GROUP = 4
 """Blocks walked by one trip of the loop, at most. Each trip costs about 32 launches beside those of its layers; more
@@ -31,12 +32,12 @@ class Kept(NamedTuple):
 
 def times(x: Float[Array, "nets rows i"], weight: Float[Array, "nets i o"]) -> Float[Array, "nets rows o"]:
     """x W, net by net."""
-    return jax.lax.dot_general(x, weight, (((2,), (1,)), ((0,), (0,))))
+    return product(x, weight, (((2,), (1,)), ((0,), (0,))))
 
 
 def times_transposed(x: Float[Array, "nets rows o"], weight: Float[Array, "nets i o"]) -> Float[Array, "nets rows i"]:
     """x W^T, net by net."""
-    return jax.lax.dot_general(x, weight, (((2,), (2,)), ((0,), (0,))))
+    return product(x, weight, (((2,), (2,)), ((0,), (0,))))
 
 
 def _grouped(branches: list[DenseNormSwish]) -> tuple[tuple[Array, ...], Array]:
@@ -106,7 +107,7 @@ def backward(
         outgoing = jnp.stack([jnp.stack(row) for row in to_product])
         steps = jnp.concatenate([jnp.zeros_like(start)[None], scale * jnp.cumsum(h[:-1, -1], axis=0)])
         inputs = jnp.concatenate([(start + steps)[:, None], h[:, :-1]], axis=1)
-        to_weight = jnp.einsum("gknri,gknro->gknio", inputs, outgoing)
+        to_weight = product(inputs, outgoing, (((3,), (3,)), ((0, 1, 2), (0, 1, 2))))
         to_before = incoming * slope
         sums = [jnp.sum(term, axis=-2) for term in (outgoing, to_before * normal, to_before)]
         return grad, (to_weight, jnp.stack(sums, axis=2))

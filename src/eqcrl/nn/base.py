@@ -7,6 +7,10 @@ from jaxtyping import Array, Float
 
 from eqcrl.types import Key
 
+SMALL = "small"
+"""Name for `jax.ad_checkpoint.checkpoint_name`: of what is cheap to keep for the backward pass, such as the statistics
+of a norm."""
+
 
 class AbstractLayer(eqx.Module):
     """A map from width to width with array leaves only, so that any number of them stack."""
@@ -14,33 +18,6 @@ class AbstractLayer(eqx.Module):
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """Apply to the last axis."""
-
-
-class AbstractPartlyFrozen(eqx.Module):
-    """A layer that can leave rows out of the gradient to its parameters for less than the price of two calls.
-
-    Optional: `eqcrl.nn.frozen.partly_frozen` does it for any other layer, in two calls.
-    """
-
-    @abc.abstractmethod
-    def partly_frozen(self, x: Float[Array, "rows width"], learning: int) -> Float[Array, "rows width"]:
-        """The layer itself; in the backward pass only the first `learning` rows add to the gradient of the parameters.
-
-        The gradient to `x` is that of every row.
-        """
-
-
-class AbstractSharedWalk(eqx.Module):
-    """A network that takes a second input along, on which its parameters do not learn.
-
-    Optional: `eqcrl.nn.frozen.shared_walk` does it for any other network, in two calls.
-    """
-
-    @abc.abstractmethod
-    def shared_walk(
-        self, x: Float[Array, "rows input"], frozen: Float[Array, "others input"]
-    ) -> Float[Array, "both output"]:
-        """The outputs for `x`, then those for `frozen`, whose rows add nothing to the gradient of the parameters."""
 
 
 class AbstractBlock(AbstractLayer):

@@ -5,16 +5,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import AbstractBlock, AbstractLayer, AbstractPartlyFrozen
-from eqcrl.nn.chain import Layers, chain
-from eqcrl.nn.frozen import partly_frozen
+from eqcrl.nn.base import AbstractBlock, AbstractLayer
+from eqcrl.nn.chain import chain
 from eqcrl.nn.layers import Dense, init_weight
 from eqcrl.types import Key
 
 LAYERS = 4
 
 
-class DenseNormSwish(AbstractBlock, AbstractPartlyFrozen):
+class DenseNormSwish(AbstractBlock):
     """Four times Dense -> LayerNorm -> Swish: the residual branch of the paper's network.
 
     h_0 = x, h_k = swish(LN(h_{k-1} W_k + b_k)) for k = 1..4, returns h_4. The identity is added around it.
@@ -42,14 +41,7 @@ class DenseNormSwish(AbstractBlock, AbstractPartlyFrozen):
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The branch alone, without the identity."""
         rows = x.reshape(-1, x.shape[-1])
-        return chain(rows.shape[0], self._layers(), rows).reshape(x.shape)
-
-    def partly_frozen(self, x: Float[Array, "rows width"], learning: int) -> Float[Array, "rows width"]:
-        """The branch; weight gradients from the first `learning` rows."""
-        return chain(learning, self._layers(), x)
-
-    def _layers(self) -> Layers:
-        return self.weight, self.bias, self.scale, self.shift
+        return chain((self.weight, self.bias, self.scale, self.shift), rows).reshape(x.shape)
 
 
 class DenseSwish(AbstractBlock):
@@ -70,7 +62,7 @@ class DenseSwish(AbstractBlock):
         return jax.nn.swish(self.dense(x))
 
 
-class Residual(AbstractLayer, AbstractPartlyFrozen):
+class Residual(AbstractLayer):
     """x + scale f(x) around another layer or block; the paper's scale is 1."""
 
     branch: AbstractLayer
@@ -79,7 +71,3 @@ class Residual(AbstractLayer, AbstractPartlyFrozen):
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """The identity plus the branch."""
         return x + self.scale * self.branch(x)
-
-    def partly_frozen(self, x: Float[Array, "rows width"], learning: int) -> Float[Array, "rows width"]:
-        """The identity plus the branch, whose parameters learn from the first `learning` rows."""
-        return x + self.scale * partly_frozen(self.branch, x, learning)

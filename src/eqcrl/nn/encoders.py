@@ -5,13 +5,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import AbstractArch, AbstractSharedWalk, AbstractTrunk
-from eqcrl.nn.frozen import partly_frozen, shared_walk
+from eqcrl.nn.base import AbstractArch, AbstractTrunk
 from eqcrl.nn.layers import Dense
 from eqcrl.types import EnvSpec, Key
 
 
-class Encoder(AbstractSharedWalk):
+class Encoder(eqx.Module):
     """A trunk and a linear head: a representation of the input vector."""
 
     trunk: AbstractTrunk
@@ -25,12 +24,6 @@ class Encoder(AbstractSharedWalk):
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch dim"]:
         """The representation."""
         return self.head(self.trunk(x))
-
-    def shared_walk(
-        self, x: Float[Array, "rows input"], frozen: Float[Array, "others input"]
-    ) -> Float[Array, "both dim"]:
-        """Representations of both; parameters learn from `x`."""
-        return partly_frozen(self.head, shared_walk(self.trunk, x, frozen), x.shape[0])
 
 
 class Critic(eqx.Module):

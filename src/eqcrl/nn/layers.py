@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from eqcrl.nn.precision import matmul
 from eqcrl.types import Key
 
 EPS = 1e-6
@@ -32,14 +33,20 @@ class Dense(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch output"]:
         """Apply to the last axis."""
-        return x @ self.weight + self.bias
+        return matmul(x, self.weight) + self.bias
+
+
+def statistics(z: Float[Array, "*batch width"]) -> tuple[Float[Array, "*batch 1"], Float[Array, "*batch 1"]]:
+    """Mean and 1 / sqrt(var + eps) over the last axis."""
+    mean = jnp.mean(z, axis=-1, keepdims=True)
+    centered = z - mean
+    return mean, jax.lax.rsqrt(jnp.mean(centered * centered, axis=-1, keepdims=True) + EPS)
 
 
 def normalize(z: Float[Array, "*batch width"]) -> tuple[Float[Array, "*batch width"], Float[Array, "*batch 1"]]:
     """(z - mean) / sqrt(var + eps) over the last axis, and that inverse root."""
-    centered = z - jnp.mean(z, axis=-1, keepdims=True)
-    inverse = jax.lax.rsqrt(jnp.mean(centered * centered, axis=-1, keepdims=True) + EPS)
-    return centered * inverse, inverse
+    mean, inverse = statistics(z)
+    return (z - mean) * inverse, inverse
 
 
 def layer_norm(

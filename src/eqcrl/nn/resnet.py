@@ -8,9 +8,8 @@ from jaxtyping import Array, Float
 
 from eqcrl import registry
 from eqcrl.errors import ConfigError
-from eqcrl.nn.base import AbstractArch, AbstractSharedWalk, AbstractTrunk
+from eqcrl.nn.base import AbstractArch, AbstractTrunk
 from eqcrl.nn.blocks import Residual
-from eqcrl.nn.frozen import partly_frozen, shared_walk
 from eqcrl.nn.layers import Dense, LayerNorm
 from eqcrl.nn.stacked import Remat, Stacked, saved_floats_per_row, stack
 from eqcrl.settings import Meta
@@ -19,8 +18,11 @@ from eqcrl.types import Key
 # From this depth on, keeping block inputs only (a quarter of "dots") is worth running the forward pass twice.
 BLOCK_REMAT_DEPTH = 256
 
+# So many blocks add whole branches under the recipe `calm`, which so is the paper's up to depth 16.
+WHOLE_BRANCHES = 4
 
-class ResNetTrunk(AbstractTrunk, AbstractSharedWalk):
+
+class ResNetTrunk(AbstractTrunk):
     """Stem Dense -> LayerNorm -> Swish, then residual blocks; no norm at the end."""
 
     stem: Dense
@@ -31,12 +33,6 @@ class ResNetTrunk(AbstractTrunk, AbstractSharedWalk):
         """Features of the last axis."""
         return self.blocks(self.first(x))
 
-    def shared_walk(
-        self, x: Float[Array, "rows input"], frozen: Float[Array, "others input"]
-    ) -> Float[Array, "both width"]:
-        """Features of both; parameters learn from `x`."""
-        return partly_frozen(self.blocks, shared_walk(self.first, x, frozen), x.shape[0])
-
     def first(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch width"]:
         """The stem's output, which the blocks are given."""
         return jax.nn.swish(self.norm(self.stem(x)))
@@ -45,9 +41,9 @@ class ResNetTrunk(AbstractTrunk, AbstractSharedWalk):
 class ResNet(AbstractArch):
     """Residual network: x_0 = swish(LN(W x + b)), x_{l+1} = x_l + c block_l(x_l), l < L = depth / 4.
 
-    c = 1 is the recipe `paper`, c = 1 / L the recipe `calm`. `depth` counts the Dense layers inside the blocks; stem
-    and head are extra. Source: Wang et al. 2025 (arXiv 2503.14858), section 3 and figure 2; for 1 / L under Adam,
-    Dey et al. 2025 (arXiv 2505.01618).
+    c = 1 is the recipe `paper`, c = min(1, 4 / L) the recipe `calm`: the same network up to depth 16. `depth` counts
+    the Dense layers inside the blocks; stem and head are extra. Source: Wang et al. 2025 (arXiv 2503.14858), section 3
+    and figure 2; for a factor in 1 / L under Adam, Dey et al. 2025 (arXiv 2505.01618).
     Raises: ConfigError for a depth that is not a positive multiple of the block's layers.
     """
 
@@ -62,8 +58,10 @@ class ResNet(AbstractArch):
     )
     recipe: Annotated[
         Literal["paper", "calm"],
-        Meta(description="paper: each block adds its whole branch; calm: the branch over the number of blocks"),
-    ] = eqx.field(default="paper", static=True)
+        Meta(
+            description="paper: each block adds its whole branch; calm: 4 / blocks of it, and the whole up to depth 16"
+        ),
+    ] = eqx.field(default="calm", static=True)
     remat: Annotated[
         Literal["auto", "none", "dots", "block", "nested"],
         Meta(description="what the backward pass keeps; auto: dots, and block from depth 256 on"),
@@ -92,9 +90,9 @@ class ResNet(AbstractArch):
 
         Swish of a norm has a positive mean, so whole branches add up to a constant that grows with depth; and Adam
         moves all of them by the same step in much the same direction, so one step moves the output by as many steps
-        as there are blocks. Over their number, both are what they are for one block.
+        as there are blocks. Over their number, both are what they are for a few blocks.
         """
-        return 1.0 if self.recipe == "paper" else 1.0 / self.count()
+        return 1.0 if self.recipe == "paper" else min(1.0, WHOLE_BRANCHES / self.count())
 
     def remat_policy(self) -> Remat:
         """The policy that `auto` stands for at this depth."""

@@ -5,11 +5,12 @@ Compile time and program size do not depend on how many there are. What the back
 | policy | kept per block and row | recomputed |
 |---|---|---|
 | none | what the block's own backward pass keeps; without one, every intermediate that autodiff asks for | nothing |
-| dots | outputs of matrix products | norms and activations |
+| dots | outputs of matrix products, and what a block names `SMALL` | norms and activations |
 | block | the block's input | the block's forward pass |
 | nested | the input of every group of about sqrt(blocks) blocks, and those within one group | two forward passes |
 
-A block needs nothing for this: any function of array leaves is scanned and rematerialized.
+A block needs nothing for this: any function of array leaves is scanned and rematerialized. One that cannot be is
+refused with the reason, see `eqcrl.nn.scannable`.
 """
 
 import math
@@ -21,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import AbstractLayer, AbstractPartlyFrozen
-from eqcrl.nn.frozen import partly_frozen
+from eqcrl.nn.base import SMALL, AbstractLayer
+from eqcrl.nn.scannable import check_call, check_leaves
 from eqcrl.types import Key
 
 Remat = Literal["none", "dots", "block", "nested"]
@@ -36,7 +37,9 @@ def rematerialized(body: Body, remat: Remat) -> Body:
     if remat == "none":
         return body
     if remat == "dots":
-        return jax.checkpoint(body, policy=jax.checkpoint_policies.dots_saveable, prevent_cse=False)
+        policies = jax.checkpoint_policies
+        kept = policies.save_from_both_policies(policies.dots_saveable, policies.save_only_these_names(SMALL))
+        return jax.checkpoint(body, policy=kept, prevent_cse=False)
     return jax.checkpoint(body, prevent_cse=False)
 
 
@@ -46,7 +49,7 @@ def group_size(count: int) -> int:
     return min(divisors, key=lambda d: abs(math.log(d / math.sqrt(count))))
 
 
-class Stacked(AbstractPartlyFrozen):
+class Stacked(eqx.Module):
     """`blocks` is one block whose every leaf has a leading axis of `count`; calling applies them in order."""
 
     blocks: AbstractLayer
@@ -55,33 +58,35 @@ class Stacked(AbstractPartlyFrozen):
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """x_{l+1} = block_l(x_l) for l = 0..count-1; returns the last."""
-        return self._scan(lambda block, x: block(x), x)
-
-    def partly_frozen(self, x: Float[Array, "rows width"], learning: int) -> Float[Array, "rows width"]:
-        """The same; parameters learn from the first `learning` rows."""
-        return self._scan(lambda block, x: partly_frozen(block, x, learning), x)
-
-    def _scan(self, apply: Callable[[AbstractLayer, Array], Array], x: Array) -> Array:
         if self.count == 0:
             return x
 
         def body(x: Array, block: AbstractLayer) -> tuple[Array, None]:
-            return apply(block, x), None
+            return block(x), None
 
-        keeping = rematerialized(body, self.remat)
+        try:
+            return self._scanned(rematerialized(body, self.remat), x)
+        except Exception:
+            # JAX's message is about scans. Whoever wrote the block is told about the block, if that is the reason.
+            one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.blocks)
+            check_call(one, jax.ShapeDtypeStruct(x.shape, x.dtype))
+            raise
+
+    def _scanned(self, body: Body, x: Array) -> Array:
         if self.remat != "nested":
-            return jax.lax.scan(keeping, x, self.blocks)[0]
+            return jax.lax.scan(body, x, self.blocks)[0]
         size = group_size(self.count)
         groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), self.blocks)
-        group = jax.checkpoint(lambda x, blocks: jax.lax.scan(keeping, x, blocks), prevent_cse=False)
+        group = jax.checkpoint(lambda x, blocks: jax.lax.scan(body, x, blocks), prevent_cse=False)
         return jax.lax.scan(group, x, groups)[0]
 
 
 def stack(make_block: Callable[[Key], AbstractLayer], count: int, remat: Remat, *, key: Key) -> Stacked:
-    """`count` independently initialized blocks. All leaves of a block must be arrays.
+    """`count` independently initialized blocks. All leaves of a block must be floating-point arrays.
 
-    Raises: TypeError for a block with a leaf that is not an array.
+    Raises: BrokenPlugin for a block with another leaf, or that cannot be made from a key whose value is not known.
     """
+    check_leaves(make_block)
     blocks = jax.vmap(make_block)(jax.random.split(key, max(count, 1)))
     if count == 0:
         blocks = jax.tree.map(lambda leaf: leaf[:0], blocks)
@@ -91,9 +96,10 @@ def stack(make_block: Callable[[Key], AbstractLayer], count: int, remat: Remat, 
 def saved_floats_per_row(make_block: Callable[[Key], AbstractLayer], count: int, width: int, remat: Remat) -> int:
     """Floats for each row of a batch that the backward pass of such a stack is handed beside the parameters.
 
-    Read off the shapes of one block's; nothing is computed.
+    Read off the shapes of one block's; nothing is computed. Raises: BrokenPlugin for a block that cannot be scanned.
     """
-    block = jax.eval_shape(make_block, jax.random.key(0))
+    block = check_leaves(make_block)
+    check_call(block, jax.ShapeDtypeStruct((2, width), jnp.float32))
 
     def floats(rows: int) -> int:
         x = jax.ShapeDtypeStruct((rows, width), jnp.float32)

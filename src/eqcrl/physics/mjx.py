@@ -58,7 +58,9 @@ class MjxEngine(AbstractEngine):
 
         def substep(_: Any, carried: Any) -> Any:
             qpos, qvel, warmstart, act, _ = carried
-            after = mjx.step(physics, data.replace(qpos=qpos, qvel=qvel, qacc_warmstart=warmstart, act=act))
+            # A GPU's own default rounds what it multiplies, which the contact solver does not bear.
+            with jax.default_matmul_precision("float32"):
+                after = mjx.step(physics, data.replace(qpos=qpos, qvel=qvel, qacc_warmstart=warmstart, act=act))
             return after.qpos, after.qvel, after.qacc_warmstart, after.act, {n: getattr(after, n) for n in kept}
 
         carried = (state.qpos, state.qvel, state.hidden[:nv], state.hidden[nv:], kept)

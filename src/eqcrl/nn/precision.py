@@ -1,0 +1,73 @@
+"""How exactly matrix products of networks are computed.
+
+| name | operands | sums, parameters, residual stream, statistics of norms |
+|---|---|---|
+| fp32 | float32 | float32 |
+| tf32 | rounded to 10 bits of mantissa, exponents of float32 | float32 |
+| bf16 | rounded to 7 bits of mantissa, exponents of float32 | float32 |
+
+A GPU's tensor cores multiply tf32 and bf16 many times faster. On a CPU both are exact emulations, for studying what
+they do; they are slower there. The choice is JAX's own `jax_default_matmul_precision`, so compiled programs and
+products that third parties write as `x @ w` follow it on a GPU; on a CPU only `product` and `matmul` do, since JAX
+computes every other product of float32 exactly.
+"""
+
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Precision = Literal["fp32", "tf32", "bf16"]
+
+JAX_NAMES: dict[Precision, str] = {"fp32": "float32", "tf32": "tensorfloat32", "bf16": "BF16_BF16_F32"}
+
+Dimensions = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
+"""Contracting dimensions of both operands, then batch dimensions of both, as `jax.lax.dot_general` has them."""
+
+
+def products(precision: Precision) -> AbstractContextManager[None]:
+    """Within it, what is traced multiplies matrices with this precision."""
+    return jax.default_matmul_precision(JAX_NAMES[precision])
+
+
+def product(x: Float[Array, "..."], y: Float[Array, "..."], dimensions: Dimensions) -> Float[Array, "..."]:
+    """`jax.lax.dot_general` with the precision of the surrounding `products`; not meant to be differentiated."""
+    wanted = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    if wanted == JAX_NAMES["bf16"]:
+        operands = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+        exact = jax.lax.Precision.DEFAULT
+        return jax.lax.dot_general(*operands, dimensions, precision=exact, preferred_element_type=x.dtype)
+    if wanted == JAX_NAMES["tf32"]:
+        return jax.lax.platform_dependent(
+            x,
+            y,
+            cpu=lambda x, y: jax.lax.dot_general(_to_tf32(x), _to_tf32(y), dimensions),
+            default=lambda x, y: jax.lax.dot_general(x, y, dimensions),
+        )
+    return jax.lax.dot_general(x, y, dimensions)
+
+
+def _to_tf32(x: Array) -> Array:
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=10)
+
+
+@jax.custom_vjp
+def _matmul(x: Array, weight: Array) -> Array:
+    return product(x, weight, (((x.ndim - 1,), (0,)), ((), ())))
+
+
+def _matmul_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, weight = saved
+    rows = tuple(range(x.ndim - 1))
+    to_x = product(grad, weight, (((grad.ndim - 1,), (1,)), ((), ())))
+    return to_x, product(x, grad, ((rows, rows), ((), ())))
+
+
+_matmul.defvjp(lambda x, weight: (_matmul(x, weight), (x, weight)), _matmul_backward)
+
+
+def matmul(x: Float[Array, "*batch i"], weight: Float[Array, "i o"]) -> Float[Array, "*batch o"]:
+    """x W over the last axis. The backward pass rounds the operands of its own products, not their results."""
+    return _matmul(x, weight)  # type: ignore[return-value]  (custom_vjp hides it)
