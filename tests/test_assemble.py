@@ -95,6 +95,7 @@ def test_parameters_are_checked_and_completed() -> None:
         "block": "dense-norm-swish",
         "recipe": "calm",
         "remat": "auto",
+        "depth_solver": "scan",
     }
     assert check_params("energy", Part("l2")) == {}
 
@@ -138,6 +139,7 @@ def test_complete_writes_out_every_parameter() -> None:
         "block": "dense-norm-swish",
         "recipe": "calm",
         "remat": "auto",
+        "depth_solver": "scan",
     }
     assert config.env.params["layout"] == "u"
     assert (config.eval_env, config.actor_arch) == (None, None)

@@ -151,23 +151,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         merged.add(_flatten(parse_toml(text, origin)), lambda key: f"{origin}{line_of(text, key)}")
         return merged.build()
 
-    @staticmethod
-    def recorded(text: str, origin: str) -> "Config":
-        """The configuration of a run that was written out in full, perhaps before a parameter existed.
-
-        Raises: ConfigError.
-        """
-        config = Config.from_toml(text, origin)
-        filled: dict[str, Part] = {}
-        for field, kind in PART_KINDS.items():
-            part = getattr(config, field)
-            if part is None or (kind, part.name) not in BEFORE_THE_CHOICE:
-                continue
-            older, before = BEFORE_THE_CHOICE[kind, part.name]
-            if older in part.params:
-                filled[field] = Part(part.name, before | part.params)
-        return config.replace(**filled)
-
     def to_toml(self) -> str:
         """TOML text with every setting; `Config.from_toml` of it equals this configuration."""
         return tomli_w.dumps(_nest(self))
@@ -241,12 +224,6 @@ def _sections() -> dict[str, type[msgspec.Struct]]:
         if isinstance(f.type, type) and issubclass(f.type, msgspec.Struct)
     }
 
-
-# What parts did before there was a parameter for it, where its default is something else today; and a parameter that
-# is older, by which a part that was written out in full is known.
-BEFORE_THE_CHOICE: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
-    ("arch", "resnet"): ("remat", {"recipe": "paper"}),
-}
 
 SECTIONS = _sections()
 # Field name -> kind of part, e.g. "actor_arch" -> "arch".

@@ -19,6 +19,7 @@ from typing import Any
 from eqcrl.config import Config
 from eqcrl.errors import RunError, UsageError
 from eqcrl.files import write_atomically, writing
+from eqcrl.recorded import recorded_config
 
 RECORDED_PACKAGES = ("eqcrl", "jax", "jaxlib", "equinox", "optax", "numpy")
 
@@ -73,7 +74,7 @@ class RunDir:
 
     def config(self) -> Config:
         """The configuration of the run. Raises: RunError, ConfigError."""
-        return Config.recorded(_read(self.config_file), str(self.config_file))
+        return recorded_config(_read(self.config_file), str(self.config_file))
 
     def write_config(self, config: Config) -> None:
         """Exchange the configuration (a resumed run may change its length)."""

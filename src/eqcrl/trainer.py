@@ -19,6 +19,7 @@ from eqcrl.evaluate import Episodes
 from eqcrl.plan import state_shapes
 from eqcrl.programs import Programs, compile_programs
 from eqcrl.progress import Reporter, human_seconds
+from eqcrl.recorded import recorded_config
 from eqcrl.rundir import RunDir
 from eqcrl.types import Metrics
 
@@ -97,7 +98,7 @@ class Trainer:
         path = checkpoint.latest(self.run.checkpoints)
         manifest = checkpoint.read_manifest(path)
         try:
-            made_with = Config.recorded(manifest["config"], f"{path}/manifest.json")
+            made_with = recorded_config(manifest["config"], f"{path}/manifest.json")
             self.wall_before = float(manifest["wall_seconds"])
         except (EqcrlError, KeyError, TypeError, ValueError) as error:
             raise checkpoint.damaged(path, f"its manifest.json is no longer what was written ({error})") from None

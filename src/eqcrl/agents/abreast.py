@@ -24,6 +24,7 @@ from eqcrl.nn.actor import TanhGaussianActor, sample
 from eqcrl.nn.blocks import DenseNormSwish, Residual
 from eqcrl.nn.encoders import Critic
 from eqcrl.nn.resnet import ResNetTrunk
+from eqcrl.nn.stacked import Stacked
 from eqcrl.types import Batch, Key
 
 
@@ -31,7 +32,7 @@ def alike(actor: TanhGaussianActor, critic: Critic) -> bool:
     """Whether the trunks can go abreast: resnets of `dense-norm-swish` blocks, of one depth, width and scale."""
     shapes = set()
     for trunk in (actor.trunk, critic.state_action.trunk, critic.goal.trunk):
-        if not isinstance(trunk, ResNetTrunk):
+        if not isinstance(trunk, ResNetTrunk) or not isinstance(trunk.blocks, Stacked):
             return False
         block: Any = trunk.blocks.blocks
         if not isinstance(block, Residual) or not isinstance(block.branch, DenseNormSwish):

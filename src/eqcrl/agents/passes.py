@@ -77,7 +77,7 @@ def merged_gradients(
     (actor_gradient,) = actor_back((to_action, to_log_prob))
     # The critic's own walk waits until nobody needs the critic of before: else XLA keeps a copy of it for the walk
     # above, because the step of the optimizer writes the new one in its place.
-    waiting = after(jax.tree.leaves(actor_gradient)[0], batch.action)
+    waiting = after(to_action, batch.action)
     phi, phi_back = jax.vjp(lambda net: phi_of(net, waiting), critic.state_action)
     (critic_loss, logits), (to_phi, to_psi) = jax.value_and_grad(contrast, argnums=(0, 1), has_aux=True)(phi, psi)
     (phi_gradient,) = phi_back(to_phi)

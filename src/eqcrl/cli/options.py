@@ -87,15 +87,23 @@ def part_options(field: str, part: Part) -> list[SettingOption]:
     ]
 
 
-def precision_option(agent: Part) -> list[SettingOption]:
-    """`--precision`, short for `--agent.precision` of an agent that has the choice."""
+# Short flags of single parameters, which exist where the part has the parameter.
+SHORT = {"precision": "agent.precision", "depth_solver": "arch.depth_solver"}
+
+
+def short_options(config: Config) -> list[SettingOption]:
+    """`--precision` and `--depth-solver`, where agent and architecture have the choice."""
     from eqcrl.assemble import part_signature
 
-    setting = part_signature("agent", agent.name).settings.get("precision")
-    if setting is None:
-        return []
-    default = agent.params.get("precision", setting.default)
-    return [SettingOption("precision", setting, default, "what to run", short_for=["agent.precision"])]
+    options = []
+    for short, key in SHORT.items():
+        field, _, name = key.partition(".")
+        part = getattr(config, field)
+        setting = part_signature(PART_KINDS[field], part.name).settings.get(name)
+        if setting is not None:
+            default = part.params.get(name, setting.default)
+            options.append(SettingOption(short, setting, default, "what to run", short_for=[key]))
+    return options
 
 
 def physics_option(fields: Mapping[str, Part]) -> list[SettingOption]:
@@ -123,7 +131,7 @@ def config_options(config: Config) -> list[SettingOption]:
         if part is not None:
             options += part_options(field, part)
     envs = {f: getattr(config, f) for f, kind in PART_KINDS.items() if kind == "env" and getattr(config, f)}
-    return options + physics_option(envs) + precision_option(config.agent)
+    return options + physics_option(envs) + short_options(config)
 
 
 class SettingsCommand(click.Command):

@@ -12,6 +12,7 @@ from eqcrl.nn.base import AbstractArch, AbstractTrunk
 from eqcrl.nn.blocks import Residual
 from eqcrl.nn.layers import Dense, LayerNorm
 from eqcrl.nn.stacked import Remat, Stacked, saved_floats_per_row, stack
+from eqcrl.nn.sweeps import Swept
 from eqcrl.settings import Meta
 from eqcrl.types import Key
 
@@ -27,7 +28,7 @@ class ResNetTrunk(AbstractTrunk):
 
     stem: Dense
     norm: LayerNorm
-    blocks: Stacked
+    blocks: Stacked | Swept
 
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch width"]:
         """Features of the last axis."""
@@ -66,6 +67,11 @@ class ResNet(AbstractArch):
         Literal["auto", "none", "dots", "block", "nested"],
         Meta(description="what the backward pass keeps; auto: dots, and block from depth 256 on"),
     ] = eqx.field(default="auto", static=True)
+
+    depth_solver: Annotated[
+        Literal["scan", "sweeps"],
+        Meta(description="scan: block after block; sweeps: all at once until nothing changes (for GPUs, experimental)"),
+    ] = eqx.field(default="scan", static=True)
 
     def __check_init__(self) -> None:
         layers = self.block_class().dense_layers()
@@ -109,11 +115,18 @@ class ResNet(AbstractArch):
             self.remat_policy(),
             key=blocks_key,
         )
+        if self.depth_solver == "sweeps":
+            blocks = Swept(blocks.blocks, blocks.count)
         return ResNetTrunk(Dense(input_size, self.width, key=stem_key), LayerNorm(self.width), blocks)
 
     def saved_floats_per_row(self) -> int:
         """Those of the blocks, and about three rows of the stem."""
-        return saved_floats_per_row(self._block, self.count(), self.width, self.remat_policy()) + 3 * self.width
+        blocks = saved_floats_per_row(self._block, self.count(), self.width, self.remat_policy())
+        if self.depth_solver == "sweeps":
+            # What one block's backward pass keeps, for all of them, and about four streams of the sweeps themselves.
+            kept = saved_floats_per_row(self._block, self.count(), self.width, "none")
+            blocks = kept + 4 * self.count() * self.width
+        return blocks + 3 * self.width
 
     def _block(self, key: Key) -> Residual:
         return Residual(self.block_class()(self.width, key=key), self.branch_scale())

@@ -18,16 +18,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from eqcrl.nn.stacked import Stacked
+from eqcrl.nn.sweeps import Swept
 
 
 class Watched(eqx.Module):
-    """A `Stacked` that also measures the stream after each of its blocks.
+    """A stack that also measures the stream after each of its blocks.
 
     What it measures leaves by the backward pass, as the gradient of `slots`: so it comes out of any trunk, whatever
     transformations of JAX a third party puts around the stack.
     """
 
-    stacked: Stacked
+    stacked: Stacked | Swept
     slots: Float[Array, "blocks 4"]
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
@@ -105,6 +106,6 @@ def _is_watched(node: Any) -> bool:
 
 
 def _is_plain_stack(node: Any) -> bool:
-    if not isinstance(node, Stacked) or node.count == 0:
+    if not isinstance(node, Stacked | Swept) or node.count == 0:
         return False
     return all(leaf.ndim and leaf.shape[0] == node.count for leaf in jax.tree.leaves(node.blocks))

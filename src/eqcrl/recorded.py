@@ -1,0 +1,25 @@
+"""Configurations of runs that were written out in full, perhaps before a parameter existed."""
+
+from typing import Any
+
+from eqcrl.config import PART_KINDS, Config, Part
+
+# What parts did before there was a parameter for it, where its default is something else today; and a parameter that
+# is older, by which a part that was written out in full is known.
+BEFORE_THE_CHOICE: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
+    ("arch", "resnet"): ("remat", {"recipe": "paper"}),
+}
+
+
+def recorded_config(text: str, origin: str) -> Config:
+    """What a run was made with; `origin` names the text in messages. Raises: ConfigError."""
+    config = Config.from_toml(text, origin)
+    filled: dict[str, Part] = {}
+    for field, kind in PART_KINDS.items():
+        part = getattr(config, field)
+        if part is None or (kind, part.name) not in BEFORE_THE_CHOICE:
+            continue
+        older, before = BEFORE_THE_CHOICE[kind, part.name]
+        if older in part.params:
+            filled[field] = Part(part.name, before | part.params)
+    return config.replace(**filled)
