@@ -124,6 +124,29 @@ def gradient_step_ours(sizes: Sizes, clock: Clock) -> None:
         )
 
 
+WAYS: dict[str, dict[str, Any]] = {
+    "tf32": {"agent__precision": "tf32"},
+    "bf16": {"agent__precision": "bf16"},
+    "merged": {"agent__schedule": "merged"},
+    "sweeps, tf32": {"arch__depth_solver": "sweeps", "agent__precision": "tf32"},
+}
+"""Ways to take the gradient step beside the default, which on an accelerator goes abreast in fp32."""
+
+
+def gradient_step_ways(sizes: Sizes, clock: Clock) -> None:
+    """The same at two depths, by other schedules, precisions and depth solvers."""
+    from benchmarks import cases
+
+    for depth in sorted({sizes.depths[len(sizes.depths) // 2], sizes.depths[-1]}):
+        for way, settings in WAYS.items():
+            algorithm = cases.algorithm(depth, sizes.width, sizes.batch_size, **settings)
+            start = time.perf_counter()
+            step = cases.Updates(algorithm.agent, cases.agent_state(algorithm), cases.batch(algorithm))
+            compile_seconds = time.perf_counter() - start
+            row = {"depth": depth, "way": way, "compile_seconds": compile_seconds, **timed(step, sizes.rounds)}
+            say(row | {"memory": cases.memory(step.compiled)})
+
+
 def gradient_step_unrolled(sizes: Sizes, clock: Clock) -> None:
     """The same, unrolled, by the plain update.
 
@@ -306,7 +329,16 @@ def epoch_split(sizes: Sizes, clock: Clock) -> None:
 
 PARTS: dict[str, Callable[[Sizes, Clock], None]] = {
     part.__name__: part
-    for part in (device, gradient_step_ours, compile_epoch, environment, epoch_split, physics, gradient_step_unrolled)
+    for part in (
+        device,
+        gradient_step_ours,
+        gradient_step_ways,
+        compile_epoch,
+        environment,
+        epoch_split,
+        physics,
+        gradient_step_unrolled,
+    )
 }
 
 
