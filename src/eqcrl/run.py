@@ -17,6 +17,7 @@ from eqcrl.config import RESUMABLE, Config, Part, difference
 from eqcrl.envs.base import AbstractEnv, spec_of
 from eqcrl.errors import ConfigError
 from eqcrl.evaluate import Episodes, Record
+from eqcrl.lock import claimed
 from eqcrl.plan import make_plan, render_plan, state_shapes
 from eqcrl.programs import compiler_options, evaluation
 from eqcrl.rundir import RunDir, default_path, make_header
@@ -141,7 +142,8 @@ def fit(
     console.print(render_plan(config, make_plan(config, system), device_text()))
     header = make_header(config, argv, [str(d) for d in jax.devices()])
     directory = RunDir.create(path, config, header)
-    return Run(directory, config, system, Trainer(config, system, directory, console).train())
+    with claimed(directory.path):
+        return Run(directory, config, system, Trainer(config, system, directory, console).train())
 
 
 def resume(
@@ -167,9 +169,10 @@ def resume(
     system = assemble(config)
     console.print(render_plan(config, make_plan(config, system), device_text()))
     trainer = Trainer(config, system, directory, console)
-    # Nothing of the run is touched before its checkpoint has been read and believed.
-    state = trainer.restore()
-    directory.note_resume(argv)
-    if config != recorded:
-        directory.write_config(config)
-    return Run(directory, config, system, trainer.train(state))
+    with claimed(directory.path):
+        # Nothing of the run is touched before its checkpoint has been read and believed.
+        state = trainer.restore()
+        directory.note_resume(argv)
+        if config != recorded:
+            directory.write_config(config)
+        return Run(directory, config, system, trainer.train(state))

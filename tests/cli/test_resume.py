@@ -188,3 +188,21 @@ def test_resuming_what_is_no_run(eqcrl: Command, tmp_path: Path) -> None:
     answer = eqcrl("train", "--resume", tmp_path)
     assert answer.code == 2
     assert_message(answer.err, f"{tmp_path} is not a run directory", "Give the directory that `eqcrl train` wrote")
+
+
+def test_a_run_that_is_being_trained_is_left_alone(terminal: Terminal, tmp_path: Path) -> None:
+    """A second process is refused before it touches anything, and the first one goes on."""
+    run = tmp_path / "run"
+    process = terminal.start("train", *flags(LONG), "--out", run)
+    metrics = run / "metrics.jsonl"
+    wait_for(process, lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= 1)
+    process.send_signal(signal.SIGSTOP)
+    before = {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()}
+    second = terminal.call("train", "--resume", run)
+    assert second.returncode == 1
+    assert_message(second.stderr, f"The run {run} is being written by another process (process {process.pid} on ")
+    assert {p: p.read_bytes() for p in sorted(run.rglob("*")) if p.is_file()} == before
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=300)
+    assert process.returncode == 75
