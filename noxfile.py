@@ -82,7 +82,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmarks beside their baselines; arguments go to pytest, e.g. `-- --unrolled-max-depth 64`."""
+    """Benchmarks beside their baselines, and beside earlier versions; arguments go to pytest.
+
+    Writes the JSON of pytest-benchmark and a record of it; fails if something got slower than in the records kept in
+    benchmarks/results. E.g. `-- --unrolled-max-depth 64`, `-- -k replay`.
+    """
     session.install("-e", ".[test]")
     folder = Path(os.environ.get("OUT") or ROOT / "benchmarks" / "results").resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +101,10 @@ def bench(session: nox.Session) -> None:
         "-q",
         *session.posargs,
     )
-    session.run("python", "-m", "benchmarks.table", str(result))
+    said = str(session.run("python", "-m", "benchmarks.records", str(result), silent=True))
+    record = said.splitlines()[-1]
+    session.run("python", "-m", "benchmarks.table", record)
+    session.run("python", "-m", "benchmarks.compare", record)
 
 
 @nox.session(name="gpu-aot")

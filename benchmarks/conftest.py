@@ -1,6 +1,10 @@
 """Options and shared results of the benchmarks."""
 
+from typing import Any
+
 import pytest
+
+from benchmarks.records import about_this_process
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,3 +27,8 @@ def unrolled_max_depth(request: pytest.FixtureRequest) -> int:
 def unrolled_seconds() -> dict[int, tuple[float, float]]:
     """Median wall and CPU seconds of an unrolled gradient step by depth, filled by the benchmarks that measure them."""
     return {}
+
+
+def pytest_benchmark_update_json(output_json: dict[str, Any]) -> None:
+    """Versions and cores go with the results: a record of them is compared with others."""
+    output_json["eqcrl"] = about_this_process()

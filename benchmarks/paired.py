@@ -1,7 +1,8 @@
 """Timing two things fairly on a noisy machine: in turns, in one process, compared round by round."""
 
+import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -26,7 +27,8 @@ def compare(
     """Time `ours` through pytest-benchmark; before each of its rounds, off that clock, time `baseline` once.
 
     Stored in `extra_info`: both medians, and the medians over rounds of baseline / ours, above 1 where ours is
-    faster, by wall time (`ratio`) and by processor time (`cpu_ratio`, hardly disturbed by other processes).
+    faster, by wall time (`ratio`) and by processor time (`cpu_ratio`, hardly disturbed by other processes), each with
+    its `spread` over rounds.
     `amount` is the work of one call (steps, pairs); a baseline too slow for as much may do `baseline_amount` of it,
     and its times are scaled. `unit` is "s" or the rate's, e.g. "steps/s".
     Both calls must return only when the result is there.
@@ -54,6 +56,8 @@ def compare(
         baseline_cpu=statistics.median(cpu for _, cpu in others),
         ratio=statistics.median(wall for wall, _ in ratios),
         cpu_ratio=statistics.median(cpu for _, cpu in ratios),
+        ratio_spread=spread([wall for wall, _ in ratios]),
+        cpu_ratio_spread=spread([cpu for _, cpu in ratios]),
         baseline_name=baseline_name,
         baseline_kind="measured",
         rounds=len(own),
@@ -63,6 +67,11 @@ def compare(
     )
 
 
+def spread(ratios: Sequence[float]) -> float | None:
+    """Standard deviation of log(ratio) over rounds; None for a single round."""
+    return statistics.stdev(map(math.log, ratios)) if len(ratios) > 1 else None
+
+
 def record(benchmark: BenchmarkFixture, case: str, **info: Any) -> None:
-    """What `benchmarks.table` shows of this benchmark."""
+    """What `benchmarks.records` keeps of this benchmark."""
     benchmark.extra_info.update({"case": case, **info})

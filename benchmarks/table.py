@@ -1,108 +1,98 @@
-"""From the JSON of pytest-benchmark to a table of ratios: on the terminal, and between markers in a Markdown file.
+"""From records of benchmark runs to tables of ratios: on the terminal, and between markers in a Markdown file.
 
-python -m benchmarks.table [JSON] [--markdown docs/performance.md]
+python -m benchmarks.table [RECORD ...] [--markdown docs/performance.md]
+
+Of a case that is in several records, the last one counts. Without any, the newest of benchmarks/results is shown.
 """
 
 import argparse
-import json
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks import records
+from benchmarks.records import Case, Record
 
 BEGIN, END = "<!-- benchmarks: begin (written by benchmarks/table.py) -->", "<!-- benchmarks: end -->"
 COLUMNS = ("case", "ours", "baseline", "ratio", "by CPU time", "bar", "baseline is")
 MIB = 2**20
 
-
-def default_path() -> Path:
-    """`bench.json` in $OUT, or in benchmarks/results."""
-    return Path(os.environ.get("OUT") or Path(__file__).parent / "results") / "bench.json"
+Cases = dict[str, Case]
 
 
-def quantity(seconds: float | None, info: dict[str, Any]) -> str:
+def quantity(seconds: float | None, case: Case) -> str:
     """Seconds, or the rate that they make, as text."""
     if seconds is None:
         return "-"
-    if info["unit"] == "s":
+    if case.unit == "s":
         return f"{seconds:.3g} s"
-    return (
-        f"{info['amount'] / seconds:,.3g} {info['unit']}"
-        if info["amount"] / seconds < 1000
-        else (f"{info['amount'] / seconds:,.0f} {info['unit']}")
-    )
+    rate = case.amount / seconds
+    return f"{rate:,.3g} {case.unit}" if rate < 1000 else f"{rate:,.0f} {case.unit}"
 
 
-def ratio_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row for each benchmark with a case, in the order they ran; those with a best round have their own table."""
+def ratio_rows(cases: Cases) -> list[tuple[str, ...]]:
+    """One row for each case with a time, in the order they ran; those with a best round have their own table."""
     rows = []
-    for benchmark in report["benchmarks"]:
-        info = benchmark["extra_info"]
-        if "case" not in info or "best" in info:
+    for name, case in cases.items():
+        if case.ours is None or case.best is not None:
             continue
-        kind = info["baseline_kind"]
-        name = info["baseline_name"] + ("" if kind == "measured" else f" ({kind})")
-        ratios = ("-" if info[key] is None else f"{info[key]:.2f}" for key in ("ratio", "cpu_ratio"))
-        bar = f"{info['least_ratio']:.2f}" if "least_ratio" in info else "-"
-        rows.append((info["case"], quantity(info["ours"], info), quantity(info["baseline"], info), *ratios, bar, name))
+        kind = case.baseline_kind
+        baseline = f"{case.baseline_name}" + ("" if kind == "measured" else f" ({kind})")
+        ratios = ("-" if value is None else f"{value:.2f}" for value in (case.ratio, case.cpu_ratio))
+        bar = "-" if case.least_ratio is None else f"{case.least_ratio:.2f}"
+        rows.append((name, quantity(case.ours, case), quantity(case.baseline, case), *ratios, bar, baseline))
     return rows
 
 
-def physics_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row for each benchmark with a best round: rates of the median and of the best, beside what is asked for.
+def physics_rows(cases: Cases) -> list[tuple[str, ...]]:
+    """One row for each case with a best round: rates of the median and of the best, beside what is asked for.
 
     Per processor second: what other processes hardly disturb.
     """
     rows = []
-    for benchmark in report["benchmarks"]:
-        info = benchmark["extra_info"]
-        if "best" not in info:
+    for name, case in cases.items():
+        if case.best is None:
             continue
-        rate, ratio = info.get("bar"), info.get("ratio_bar")
-        bar = f"{rate:,.0f}" if rate else f"ratio {ratio:.2f}" if ratio else "-"
-        both = (
-            f"{info['amount'] / info[median]:,.0f} ({info['amount'] / info[best]:,.0f})"
-            for median, best in (("ours", "best"), ("baseline", "baseline_best"))
-        )
-        per_cpu = f"{info['amount'] / info['ours_cpu']:,.0f}"
-        ratios = (f"{info[key]:.2f}" for key in ("ratio", "cpu_ratio"))
-        rows.append((info["case"], next(both), bar, per_cpu, next(both), *ratios, info["baseline_name"]))
+        bar = "-" if case.ratio_bar is None else f"ratio {case.ratio_bar:.2f}"
+        bar = bar if case.bar is None else f"{case.bar:,.0f}"
+
+        def rate(seconds: float | None, amount: float = case.amount) -> str:
+            return "-" if seconds is None else f"{amount / seconds:,.0f}"
+
+        both = [
+            f"{rate(median)} ({rate(best)})"
+            for median, best in ((case.ours, case.best), (case.baseline, case.baseline_best))
+        ]
+        ratios = ("-" if value is None else f"{value:.2f}" for value in (case.ratio, case.cpu_ratio))
+        rows.append((name, both[0], bar, rate(case.ours_cpu), both[1], *ratios, f"{case.baseline_name}"))
     return rows
 
 
-def memory_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+def memory_rows(cases: Cases) -> list[tuple[str, ...]]:
     """Temporaries of the compiled programs, ours and the baseline's, in MiB."""
-    rows = []
-    for benchmark in report["benchmarks"]:
-        info = benchmark["extra_info"]
-        if "memory" not in info:
-            continue
-        other = info.get("baseline_memory")
-        name = info.get("case") or f"epoch, depth {info['depth']}, remat {info['policy']}"
-        rows.append(
-            (
-                name,
-                f"{info['memory']['arguments'] / MIB:,.0f}",
-                f"{info['memory']['in_place'] / MIB:,.0f}",
-                f"{info['memory']['temporaries'] / MIB:,.1f}",
-                "-" if other is None else f"{other['temporaries'] / MIB:,.1f}",
-            )
+    return [
+        (
+            name,
+            f"{case.memory.arguments / MIB:,.0f}",
+            f"{case.memory.in_place / MIB:,.0f}",
+            f"{case.memory.temporaries / MIB:,.1f}",
+            "-" if case.baseline_memory is None else f"{case.baseline_memory.temporaries / MIB:,.1f}",
         )
-    return rows
+        for name, case in cases.items()
+        if case.memory is not None
+    ]
 
 
-def compile_rows(report: dict[str, Any]) -> list[tuple[str, ...]]:
+def compile_rows(cases: Cases) -> list[tuple[str, ...]]:
     """Seconds that it took to compile the programs, ours and the baseline's, where a benchmark says so."""
-    rows = []
-    for benchmark in report["benchmarks"]:
-        info = benchmark["extra_info"]
-        if "compile_seconds" in info:
-            both = (info["compile_seconds"], info["baseline_compile_seconds"])
-            rows.append((info["case"], *(f"{value:.1f}" for value in both), info["baseline_name"]))
-    return rows
+    return [
+        (name, f"{case.compile_seconds:.1f}", f"{case.baseline_compile_seconds:.1f}", f"{case.baseline_name}")
+        for name, case in cases.items()
+        if case.compile_seconds is not None
+    ]
 
 
 PHYSICS_COLUMNS = (
@@ -113,14 +103,10 @@ COMPILE_COLUMNS = ("program", "ours, s", "baseline, s", "baseline is")
 MEMORY_COLUMNS = ("program", "arguments, MiB", "written in place, MiB", "temporaries, MiB", "the baseline's")
 
 
-def machine(report: dict[str, Any]) -> str:
-    """Where and when it was measured."""
-    info = report["machine_info"]
-    cpu = info.get("cpu", {})
-    return (
-        f"{cpu.get('brand_raw', info.get('machine', 'unknown processor'))}, {cpu.get('count', '?')} cores, "
-        f"Python {info['python_version']}, {report['datetime'][:10]}"
-    )
+def measured_on(record: Record) -> str:
+    """Where and with what it was measured."""
+    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items() if name != "eqcrl")
+    return f"{record.label()} on {record.machine}" + (f" ({versions})" if versions else "")
 
 
 def markdown_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -129,25 +115,41 @@ def markdown_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str
     return "\n".join("| " + " | ".join(row) + " |" for row in [columns, tuple(align), *rows])
 
 
-def write_markdown(path: Path, report: dict[str, Any]) -> None:
-    """Replace what stands between the markers. Raises: SystemExit if the file has none."""
+def section(shown: Sequence[tuple[str, Record]]) -> str:
+    """What stands between the markers, from records and the names of their files; it names them."""
+    cases = {name: case for name, (case, _) in records.merged(record for _, record in shown).items()}
+    parts = ["\n".join(f"- `{file}`: {measured_on(record)}" for file, record in shown)]
+    for title, columns, rows in (
+        ("", COLUMNS, ratio_rows(cases)),
+        (f"{PHYSICS_TITLE}:", PHYSICS_COLUMNS, physics_rows(cases)),
+        ("Compiling the rollout of a MuJoCo task:", COMPILE_COLUMNS, compile_rows(cases)),
+        ("What the compiled programs hold (exact, from XLA's memory analysis):", MEMORY_COLUMNS, memory_rows(cases)),
+    ):
+        parts += [title] if title and rows else []
+        parts += [markdown_table(columns, rows)] if rows else []
+    return "\n\n".join(parts)
+
+
+def between_markers(path: Path) -> tuple[str, str, str]:
+    """What stands before, between and after them. Raises: SystemExit if the file has none."""
     text = path.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise SystemExit(f"{path} has no place for the tables; add these two lines to it:\n{BEGIN}\n{END}")
-    section = "\n\n".join(
-        [
-            f"Measured on: {machine(report)}.",
-            markdown_table(COLUMNS, ratio_rows(report)),
-            f"{PHYSICS_TITLE}:",
-            markdown_table(PHYSICS_COLUMNS, physics_rows(report)),
-            "Compiling the rollout of a MuJoCo task:",
-            markdown_table(COMPILE_COLUMNS, compile_rows(report)),
-            "What the compiled programs hold (exact, from XLA's memory analysis):",
-            markdown_table(MEMORY_COLUMNS, memory_rows(report)),
-        ]
-    )
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n\n{section}\n\n{END}{after}", encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    inner, after = rest.split(END)
+    return before, inner.strip(), after
+
+
+def write_markdown(path: Path, shown: Sequence[tuple[str, Record]]) -> None:
+    """Replace what stands between the markers. Raises: SystemExit if the file has none."""
+    before, _, after = between_markers(path)
+    path.write_text(f"{before}{BEGIN}\n\n{section(shown)}\n\n{END}{after}", encoding="utf-8")
+
+
+def named_records(path: Path, folder: Path) -> list[tuple[str, Record]]:
+    """The records that the tables of a page say they are from. Raises: SystemExit for one that is not in `folder`."""
+    names = [line[3:].partition("`")[0] for line in between_markers(path)[1].splitlines() if line.startswith("- `")]
+    return [(name, records.read(folder / name)) for name in names]
 
 
 def show(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
@@ -166,18 +168,19 @@ def show(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> N
 def main() -> None:
     """Read, show, and write if asked to."""
     parser = argparse.ArgumentParser(description="Show benchmark results as ratios to their baselines.")
-    parser.add_argument("json", type=Path, nargs="?", default=default_path(), help="result of pytest-benchmark")
+    parser.add_argument("records", type=Path, nargs="*", help="records of `nox -s bench`; default: the newest kept one")
     parser.add_argument("--markdown", type=Path, help="also write the tables between the markers of this file")
     arguments = parser.parse_args()
-    if not arguments.json.is_file():
-        raise SystemExit(f"{arguments.json} does not exist; `nox -s bench` writes it.")
-    report = json.loads(arguments.json.read_text(encoding="utf-8"))
-    show(f"ratio = baseline time / our time; above 1 ours is faster\n{machine(report)}", COLUMNS, ratio_rows(report))
-    show(PHYSICS_TITLE, PHYSICS_COLUMNS, physics_rows(report))
-    show("compile time of rollouts", COMPILE_COLUMNS, compile_rows(report))
-    show("memory of the compiled programs", MEMORY_COLUMNS, memory_rows(report))
+    paths = arguments.records or [records.newest(records.KEPT)]
+    shown = [(path.name, records.read(path)) for path in paths]
+    cases = {name: case for name, (case, _) in records.merged(record for _, record in shown).items()}
+    where = "\n".join(measured_on(record) for _, record in shown)
+    show(f"ratio = baseline time / our time; above 1 ours is faster\n{where}", COLUMNS, ratio_rows(cases))
+    show(PHYSICS_TITLE, PHYSICS_COLUMNS, physics_rows(cases))
+    show("compile time of rollouts", COMPILE_COLUMNS, compile_rows(cases))
+    show("memory of the compiled programs", MEMORY_COLUMNS, memory_rows(cases))
     if arguments.markdown:
-        write_markdown(arguments.markdown, report)
+        write_markdown(arguments.markdown, shown)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks import cases
 from benchmarks.apart import Apart
 from benchmarks.baselines.unbounded import Unbounded
-from benchmarks.paired import compare, record
+from benchmarks.paired import compare, record, spread
 from benchmarks.timing import wall_and_cpu
 from eqcrl.assemble import build_env
 from eqcrl.config import Part
@@ -134,16 +134,19 @@ def measure(benchmark: BenchmarkFixture, case: str, ours: Timed, baseline: Timed
         **info,
     )
     scale = ours.amount / baseline.amount
-    pairs = list(zip(ours.taken, baseline.taken, strict=True))
+    # Without the calls that warmed them up.
+    own, theirs = ours.taken[-ROUNDS:], baseline.taken[-ROUNDS:]
+    cpu_ratios = [scale * b[1] / o[1] for o, b in zip(own, theirs, strict=True)]
     record(
         benchmark,
         case,
-        best=min(wall for wall, _ in ours.taken),
-        baseline_best=scale * min(wall for wall, _ in baseline.taken),
+        best=min(wall for wall, _ in own),
+        baseline_best=scale * min(wall for wall, _ in theirs),
         # Of the process in which it ran, which `compare` cannot see.
-        ours_cpu=statistics.median(cpu for _, cpu in ours.taken),
-        baseline_cpu=scale * statistics.median(cpu for _, cpu in baseline.taken),
-        cpu_ratio=scale * statistics.median(theirs[1] / own[1] for own, theirs in pairs),
+        ours_cpu=statistics.median(cpu for _, cpu in own),
+        baseline_cpu=scale * statistics.median(cpu for _, cpu in theirs),
+        cpu_ratio=statistics.median(cpu_ratios),
+        cpu_ratio_spread=spread(cpu_ratios),
     )
 
 

@@ -20,6 +20,7 @@ from benchmarks import cases, table
 from benchmarks.apart import Apart, Stopped
 from benchmarks.baselines import rolling, stepwise, windowed
 from benchmarks.baselines.unrolled import unroll
+from benchmarks.records import Case
 from benchmarks.test_gradient_step import assert_same_step
 
 from eqcrl.relabel import Geometric, geometric_offset
@@ -116,41 +117,28 @@ def test_stepwise_rollout_equals_scanned():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
-def test_table_shows_ratio_and_says_what_is_extrapolated(tmp_path):
-    info = {
-        "case": "step",
-        "ours": 0.5,
-        "baseline": 2.0,
-        "ratio": 4.0,
-        "cpu_ratio": 3.5,
-        "baseline_name": "unrolled",
-        "amount": 1.0,
-        "unit": "steps/s",
-        "baseline_kind": "extrapolated from 64, 256",
-    }
-    report = {
-        "benchmarks": [{"extra_info": info}, {"extra_info": {}}],
-        "datetime": "2026-01-02T03:04",
-        "machine_info": {"python_version": "3.11", "cpu": {"brand_raw": "chip", "count": 2}},
-    }
-    (row,) = table.ratio_rows(report)
-    assert row == ("step", "2 steps/s", "0.5 steps/s", "4.00", "3.50", "-", "unrolled (extrapolated from 64, 256)")
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{table.BEGIN}\nstale rows\n{table.END}\nafter\n")
-    table.write_markdown(page, report)
-    text = page.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "| step | 2 steps/s | 0.5 steps/s | 4.00 | 3.50 |" in text
-    assert "stale rows" not in text
-    page.write_text("no markers")
-    with pytest.raises(SystemExit, match="no place"):
-        table.write_markdown(page, report)
+def test_table_shows_ratio_and_says_what_is_extrapolated():
+    case = Case(
+        ours=0.5,
+        baseline=2.0,
+        ratio=4.0,
+        cpu_ratio=3.5,
+        baseline_name="unrolled",
+        unit="steps/s",
+        baseline_kind="extrapolated from 64, 256",
+        least_ratio=1.25,
+    )
+    assert table.ratio_rows({"step": case, "memory of something": Case()}) == [
+        ("step", "2 steps/s", "0.5 steps/s", "4.00", "3.50", "1.25", "unrolled (extrapolated from 64, 256)")
+    ]
+    unknown = Case(ours=0.0005, baseline_name="unrolled", baseline_kind="not measured", unit="steps/s")
+    assert table.ratio_rows({"step": unknown}) == [
+        ("step", "2,000 steps/s", "-", "-", "-", "-", "unrolled (not measured)")
+    ]
 
 
 def test_table_shows_rates_of_the_median_and_of_the_best_round_beside_the_bar():
     info = {
-        "case": "ant-big-maze, mjx",
         "ours": 0.5,
         "best": 0.25,
         "baseline": 4.0,
@@ -163,13 +151,12 @@ def test_table_shows_rates_of_the_median_and_of_the_best_round_beside_the_bar():
         "unit": "env steps/s",
         "baseline_kind": "measured",
     }
-    floor = info | {"case": "maze / floor", "ratio_bar": 0.5}
-    report = {"benchmarks": [{"extra_info": info | {"bar": 9000}}, {"extra_info": floor}, {"extra_info": {}}]}
-    assert table.physics_rows(report) == [
+    cases = {"ant-big-maze, mjx": Case(**info, bar=9000), "maze / floor": Case(**info, ratio_bar=0.5), "other": Case()}
+    assert table.physics_rows(cases) == [
         ("ant-big-maze, mjx", "5,120 (10,240)", "9,000", "3,200", "640 (1,280)", "8.00", "7.50", "MJX, all pairs"),
         ("maze / floor", "5,120 (10,240)", "ratio 0.50", "3,200", "640 (1,280)", "8.00", "7.50", "MJX, all pairs"),
     ]
-    assert table.ratio_rows(report) == []
+    assert table.ratio_rows(cases) == []
 
 
 def test_what_runs_apart_answers_with_its_times_and_is_ended_when_it_does_not():

@@ -14,6 +14,7 @@ from rich.console import Console
 from eqcrl import checkpoint, compile_cache
 from eqcrl.assemble import System, assemble, build_env, complete
 from eqcrl.config import RESUMABLE, Config, Part, difference
+from eqcrl.device_memory import device_memory, refuse_beyond
 from eqcrl.envs.base import AbstractEnv, spec_of
 from eqcrl.errors import ConfigError
 from eqcrl.evaluate import Episodes, Record
@@ -139,7 +140,9 @@ def fit(
     system = assemble(config)
     path = Path(out) if out is not None else default_path(config)
     RunDir(path).refuse_existing()
-    console.print(render_plan(config, make_plan(config, system), device_text()))
+    plan = make_plan(config, system)
+    refuse_beyond(config, plan, device_memory())
+    console.print(render_plan(config, plan, device_text()))
     header = make_header(config, argv, [str(d) for d in jax.devices()])
     directory = RunDir.create(path, config, header)
     with claimed(directory.path):
@@ -167,7 +170,9 @@ def resume(
         )
     config.validate()
     system = assemble(config)
-    console.print(render_plan(config, make_plan(config, system), device_text()))
+    plan = make_plan(config, system)
+    refuse_beyond(config, plan, device_memory())
+    console.print(render_plan(config, plan, device_text()))
     trainer = Trainer(config, system, directory, console)
     with claimed(directory.path):
         # Nothing of the run is touched before its checkpoint has been read and believed.

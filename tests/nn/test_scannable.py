@@ -90,8 +90,8 @@ def message(act: Callable[[], Any]) -> str:
         (lambda width, key: {"inner": [jnp.arange(3)]}, ("leaf `other['inner'][0]` has type int32", "no gradient")),
         (lambda width, key: jnp.ones(2, bool), ("has type bool",)),
         (lambda width, key: key, ("has type key<fry>",)),
-        (of_random_size, ("its constructor asks for the value of something drawn from the key", "int(jax.random.randint")),
-        (of_traced_size, ("its constructor asks for the value of something drawn from the key", "test_scannable.py line")),
+        (of_random_size, ("asks for the value of something drawn from the key", "int(jax.random.randint")),
+        (of_traced_size, ("asks for the value of something drawn from the key", "test_scannable.py line")),
         (lambda width, key: 1 // 0, ("cannot be made: ZeroDivisionError", "1 // 0")),
     ],
 )  # fmt: skip

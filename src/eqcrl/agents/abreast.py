@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from eqcrl.agents.passes import Climb, Contrast, GoalsOfActor, Gradients
-from eqcrl.nn.abreast import backward, forward, stems
+from eqcrl.nn.abreast import GROUP, backward, forward, stems
 from eqcrl.nn.actor import TanhGaussianActor, sample
 from eqcrl.nn.blocks import DenseNormSwish, Residual
 from eqcrl.nn.encoders import Critic
@@ -39,6 +39,14 @@ def alike(actor: TanhGaussianActor, critic: Critic) -> bool:
             return False
         shapes.add((block.branch.weight.shape, block.scale))
     return len(shapes) == 1
+
+
+def kept_floats_per_row(actor: TanhGaussianActor) -> int:
+    """Floats for each row of a batch: products and inputs of groups of four walks, and what the backward walk of three
+    networks works out at once for a group (about five arrays)."""
+    trunk: Any = actor.trunk
+    blocks, layers, width = trunk.blocks.blocks.branch.weight.shape[:3]
+    return (4 * (blocks * layers + -(-blocks // GROUP)) + 3 * 5 * GROUP * layers) * width
 
 
 def abreast_gradients(

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from eqcrl.actor_goals import AbstractActorGoals
-from eqcrl.agents.abreast import abreast_gradients, alike
+from eqcrl.agents.abreast import abreast_gradients, alike, kept_floats_per_row
 from eqcrl.agents.base import AbstractAgent
 from eqcrl.agents.passes import Gradients, merged_gradients
 from eqcrl.energies import AbstractEnergy
@@ -192,15 +192,19 @@ class CRL(AbstractAgent):
         return {name: sum(leaf.size for leaf in jax.tree.leaves(net)) for name, net in nets.items()}
 
     def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
-        """Gradients of all three nets, the critic of before (still needed while the new one is written), saved
-        activations of the two nets that a pass goes through, and the logits."""
+        """Gradients of all three nets and the zeros that they begin as, what three walks keep for their way back
+        (actor, psi, and phi of the policy's actions), and the logits.
+
+        Going abreast keeps every matrix product of four walks, whatever the remat policy.
+        """
         shapes = jax.eval_shape(lambda: self.init(spec, key=jax.random.key(0)))
         counts = self.parameter_counts(shapes)
-        critic = counts["phi"] + counts["psi"]
-        weights = counts["actor"] + 2 * critic
+        weights = sum(counts.values()) + max(counts.values())
         actor_rows, critic_rows = self.actor_arch.saved_floats_per_row(), self.critic_arch.saved_floats_per_row()
-        saved = batch_size * max(actor_rows + critic_rows, 2 * critic_rows)
-        return weights + saved + 4 * batch_size**2
+        rows = actor_rows + 2 * critic_rows
+        if self.goes_abreast(shapes):
+            rows = kept_floats_per_row(shapes.actor)
+        return weights + batch_size * rows + 4 * batch_size**2
 
 
 def alpha_loss(log_alpha: Float[Array, ""], log_prob: Float[Array, "batch"], target: float) -> Float[Array, ""]:

@@ -47,6 +47,7 @@ def train(
     from eqcrl import run as runs
     from eqcrl.assemble import assemble, complete
     from eqcrl.cli.console import make_console
+    from eqcrl.device_memory import device_memory, refuse_beyond
     from eqcrl.errors import UsageError
     from eqcrl.estimate import estimate, estimate_text
     from eqcrl.plan import make_plan, render_plan
@@ -55,10 +56,11 @@ def train(
     config = complete(config, origins)
     console = make_console(quiet=quiet)
     if dry_run:
-        console.print(config.to_toml(), highlight=False, markup=False)
         system = assemble(config)
         plan = make_plan(config, system)
+        console.print(config.to_toml(), highlight=False, markup=False)
         console.print(render_plan(config, plan, runs.device_text()))
+        refuse_beyond(config, plan, device_memory())
         with console.status("Timing a few steps ..."):
             took = estimate(config, system)
         console.print(estimate_text(config, plan, took, system.algorithm.env.env.episode_length), highlight=False)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from eqcrl.nn.base import SMALL
 from eqcrl.nn.layers import statistics
-from eqcrl.nn.precision import product
+from eqcrl.nn.precision import over_rows, product
 
 Layers = tuple[
     Float[Array, "layers width width"],
@@ -67,7 +67,7 @@ def _backward(saved: tuple[Layers, Array, Kept], grad: Array) -> tuple[Layers, A
         to_product = kept[k][2] * (to_normal - mean - normals[k] * along)
         to_layers.append(
             (
-                product(inputs[k], to_product, (((0,), (0,)), ((), ()))),
+                over_rows(inputs[k], to_product),
                 jnp.sum(to_product, axis=0),
                 jnp.sum(to_before * normals[k], axis=0),
                 jnp.sum(to_before, axis=0),

@@ -49,6 +49,20 @@ def product(x: Float[Array, "..."], y: Float[Array, "..."], dimensions: Dimensio
     return jax.lax.dot_general(x, y, dimensions)
 
 
+def over_rows(x: Float[Array, "rows i"], y: Float[Array, "rows o"]) -> Float[Array, "i o"]:
+    """x^T y, with the precision of the surrounding `products`; not meant to be differentiated."""
+
+    def on_cpu(x: Array, y: Array) -> Array:
+        # XLA's fast product there wants rows times columns, and is worth a copy; without the barrier it would fold
+        # the transposition into the product and take the slow one.
+        return product(jax.lax.optimization_barrier(x.T), y, (((1,), (0,)), ((), ())))
+
+    def anywhere(x: Array, y: Array) -> Array:
+        return product(x, y, (((0,), (0,)), ((), ())))
+
+    return jax.lax.platform_dependent(x, y, cpu=on_cpu, default=anywhere)
+
+
 def _to_tf32(x: Array) -> Array:
     return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=10)
 

@@ -1,4 +1,4 @@
-"""Whether a block can be stacked and scanned, found out from shapes alone, and if not, why: for people who write them."""
+"""Whether a block can be stacked and scanned, and if not, why: from shapes alone, for people who write blocks."""
 
 import traceback
 from collections.abc import Callable
