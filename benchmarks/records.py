@@ -63,6 +63,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     baseline_compile_seconds: float | None = None
     memory: Memory | None = None
     baseline_memory: Memory | None = None
+    memory_bar: float | None = None
+    """What part of the baseline's temporaries it may need."""
 
     def compile_ratio(self) -> float | None:
         """The baseline's compile time over ours, of one compilation each."""

@@ -80,6 +80,10 @@ def memory_rows(cases: Cases) -> list[tuple[str, ...]]:
             f"{case.memory.in_place / MIB:,.0f}",
             f"{case.memory.temporaries / MIB:,.1f}",
             "-" if case.baseline_memory is None else f"{case.baseline_memory.temporaries / MIB:,.1f}",
+            "-"
+            if case.baseline_memory is None
+            else f"{case.memory.temporaries / case.baseline_memory.temporaries:.2f}",
+            "-" if case.memory_bar is None else f"{case.memory_bar:.2f}",
         )
         for name, case in cases.items()
         if case.memory is not None
@@ -100,7 +104,9 @@ PHYSICS_COLUMNS = (
 )  # fmt: skip
 PHYSICS_TITLE = "MuJoCo tasks, env steps/s through the whole rollout: of the median round (of the best)"
 COMPILE_COLUMNS = ("program", "ours, s", "baseline, s", "baseline is")
-MEMORY_COLUMNS = ("program", "arguments, MiB", "written in place, MiB", "temporaries, MiB", "the baseline's")
+MEMORY_COLUMNS = (
+    "program", "arguments, MiB", "written in place, MiB", "temporaries, MiB", "the baseline's", "part of it", "bar",
+)  # fmt: skip
 
 
 def measured_on(record: Record) -> str:

@@ -4,6 +4,7 @@ The sizes are the humanoid's. The baseline is a network unrolled in Python, lear
 """
 
 import statistics
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -16,8 +17,11 @@ from benchmarks.paired import compare, record
 from benchmarks.timing import wall_and_cpu
 
 ROUNDS = {4: 20, 8: 20, 64: 8, 256: 5, 1024: 3}
-BARS = {4: 0.60, 64: 0.80, 256: 0.76}
+CASES = [(4, "auto"), (8, "auto"), (64, "auto"), (256, "dots"), (256, "block"), (1024, "block"), (1024, "nested")]
+BARS = {(4, "auto"): 0.60, (64, "auto"): 0.80, (256, "dots"): 0.76}
 """What part of the baseline's time a step may take."""
+MEMORY_BARS = {(64, "auto"): 0.55, (256, "dots"): 0.55, (256, "block"): 0.29}
+"""What part of the baseline's temporaries it may need."""
 
 
 def assert_same_step(scanned: cases.Updates, unrolled: cases.Updates) -> None:
@@ -32,21 +36,45 @@ def assert_same_step(scanned: cases.Updates, unrolled: cases.Updates) -> None:
         np.testing.assert_allclose(value, unrolled.metrics[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("depth", list(ROUNDS))
+@pytest.fixture(scope="module")
+def unrolled() -> Callable[[int], cases.Updates]:
+    """The baseline of a depth, compiled once, always from the same parameters."""
+    made: dict[int, cases.Updates] = {}
+
+    def of(depth: int) -> cases.Updates:
+        algorithm = cases.algorithm(depth, env="humanoid")
+        state = unroll(cases.agent_state(algorithm))
+        if depth not in made:
+            made.clear()  # one at a time: the deepest takes gigabytes
+            made[depth] = cases.Updates(cases.plain(algorithm).agent, state, cases.batch(algorithm))
+        made[depth].state = state
+        return made[depth]
+
+    return of
+
+
+@pytest.mark.parametrize(("depth", "remat"), CASES)
 def test_gradient_step(
-    benchmark: BenchmarkFixture, depth: int, unrolled_max_depth: int, unrolled_seconds: dict[int, tuple[float, float]]
+    benchmark: BenchmarkFixture,
+    depth: int,
+    remat: str,
+    unrolled: Callable[[int], cases.Updates],
+    unrolled_max_depth: int,
+    unrolled_seconds: dict[int, tuple[float, float]],
 ) -> None:
     """Stacked blocks and the merged update against a loop over layers and the plain update, same parameters."""
     benchmark.group = "gradient step"
-    algorithm = cases.algorithm(depth, env="humanoid")
+    algorithm = cases.algorithm(depth, env="humanoid", arch__remat=remat)
     batch = cases.batch(algorithm)
     ours = cases.Updates(algorithm.agent, cases.agent_state(algorithm), batch)
-    case = f"gradient step, depth {depth}"
+    case = f"gradient step, depth {depth}" + ("" if remat == "auto" else f", {remat}")
     common = {"amount": 1.0, "unit": "steps/s", "memory": cases.memory(ours.compiled)}
-    if depth in BARS:
-        common["least_ratio"] = 1 / BARS[depth]
+    if (depth, remat) in BARS:
+        common["least_ratio"] = 1 / BARS[depth, remat]
+    if (depth, remat) in MEMORY_BARS:
+        common["memory_bar"] = MEMORY_BARS[depth, remat]
     if depth <= unrolled_max_depth:
-        baseline = cases.Updates(cases.plain(algorithm).agent, unroll(cases.agent_state(algorithm)), batch)
+        baseline = unrolled(depth)
         ours()
         baseline()
         assert_same_step(ours, baseline)
