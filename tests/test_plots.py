@@ -237,6 +237,19 @@ def test_compare_draws_mean_and_band_of_several_seeds_and_no_band_of_one(tmp_pat
     assert Image.open(tmp_path / "compare.png").size == tuple(round(150 * side) for side in figure.get_size_inches())
 
 
+def test_compare_wraps_names_that_are_wider_than_the_figure(tmp_path: Path) -> None:
+    """Every line of the legend ends inside of the picture, and no word is lost."""
+    name = ", ".join(f"train.some_setting_{i}={i * 10_000}" for i in range(9))
+    figure = compare(
+        {name: [records_of([0.0, 0.4])], "short": [records_of([0.1])]}, "eval/success_any", tmp_path / "a.png"
+    )
+    shown = legend_of(figure)
+    assert " ".join(shown[0].split()) == f"{name} (1 seed, no interval)"
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.get_size_inches()[0] * figure.dpi
+
+
 def test_compare_says_where_a_short_run_cuts_its_group(tmp_path: Path) -> None:
     groups = {"a": [records_of([0.0, 0.1, 0.2, 0.3]), records_of([0.0, 0.1])]}
     figure = compare(groups, "eval/success_any", tmp_path / "compare.pdf")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from eqcrl.plots.groups import Records, align, mean_interval, require_metric, se
 from eqcrl.plots.output import save_figure
 from eqcrl.plots.style import house_style, line_style, new_figure
 
+LEGEND_COLUMNS = 84
+"""Characters of a line of the legend: what fits under the figure."""
 X_AXES = ("env_steps", "grad_steps", "wall_seconds")
 
 _LABELS = {
@@ -117,7 +120,8 @@ def compare(
             )
     scale = _XScale(x, max(xs[-1] for runs in curves.values() for xs, _ in runs))
     with house_style():
-        figure = new_figure(6.4, 4.0 + 0.2 * len(groups))
+        legend_lines = sum(1 + (len(label) + 30) // LEGEND_COLUMNS for label in groups)
+        figure = new_figure(6.4, 4.0 + 0.2 * legend_lines)
         axes = figure.add_subplot()
         marker = _marker(max(len(xs) for runs in curves.values() for xs, _ in runs))
         for i, (label, runs) in enumerate(curves.items()):
@@ -146,7 +150,8 @@ def _draw_group(
     cut = ", cut where the shortest ends" if grid[-1] < 0.95 * longest else ""
     style = line_style(index)
     at = grid / scale.divisor
-    axes.plot(at, values.mean(axis=0), **style, **marker, label=f"{label} ({seeds}{cut})")
+    shown = fill(f"{label} ({seeds}{cut})", LEGEND_COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
+    axes.plot(at, values.mean(axis=0), **style, **marker, label=shown)
     if len(runs) > 1:
         low, high = mean_interval(values)
         axes.fill_between(at, low, high, color=style["color"], alpha=0.2, linewidth=0)
