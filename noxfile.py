@@ -114,3 +114,4 @@ def gpu_aot(session: nox.Session) -> None:
     version = str(session.run("python", "-c", "import jax; print(jax.__version__)", silent=True)).strip()
     session.install(f"jax-cuda12-plugin=={version}", f"jax-cuda12-pjrt=={version}", "nvidia-cuda-nvcc-cu12")
     session.run("python", "-m", "benchmarks.aot", *session.posargs)
+    session.run("python", "-m", "benchmarks.aot.fused")

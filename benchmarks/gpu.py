@@ -128,6 +128,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "tf32": {"agent__precision": "tf32"},
     "bf16": {"agent__precision": "bf16"},
     "merged": {"agent__schedule": "merged"},
+    "fused": {"arch__depth_solver": "fused"},
     "sweeps, tf32": {"arch__depth_solver": "sweeps", "agent__precision": "tf32"},
 }
 """Ways to take the gradient step beside the default, which on an accelerator goes abreast in fp32."""

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from eqcrl import checkpoint
 from eqcrl import epoch as ep
+from eqcrl.agents.base import AbstractRemarks
 from eqcrl.assemble import System
 from eqcrl.config import Config
 from eqcrl.envs.base import spec_of
@@ -30,6 +31,8 @@ class Plan:
     grad_steps: int
     env_steps_per_epoch: int
     updates_per_epoch: int
+    remarks: tuple[str, ...]
+    """What of the agent's settings is not done on this device, and why."""
 
     def total_bytes(self) -> int:
         """Peak estimate on the device."""
@@ -63,6 +66,7 @@ def make_plan(config: Config, system: System) -> Plan:
         grad_steps=config.num_epochs() * config.train.updates_per_epoch,
         env_steps_per_epoch=config.env_steps_per_epoch(),
         updates_per_epoch=config.train.updates_per_epoch,
+        remarks=agent.remarks(shapes.agent, config.train.batch_size) if isinstance(agent, AbstractRemarks) else (),
     )
 
 
@@ -128,4 +132,6 @@ def render_plan(config: Config, plan: Plan, device: str) -> Group:
         f"(one per {1 / plan.grad_steps_per_env_step():.3g})",
     )
     table.add_row("device", device)
+    for remark in plan.remarks:
+        table.add_row("note", remark)
     return Group(Text("Plan", style="bold underline"), table)

@@ -11,7 +11,8 @@ Two launches a layer and walk. The critic's own backward walk waits for the acto
 walk. On a CPU this is slower than `merged_gradients`, and it needs more memory.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -19,26 +20,59 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from eqcrl.agents.passes import Climb, Contrast, GoalsOfActor, Gradients
-from eqcrl.nn.abreast import GROUP, backward, forward, stems
+from eqcrl.nn import abreast
+from eqcrl.nn.abreast import GROUP, stems
 from eqcrl.nn.actor import TanhGaussianActor, sample
 from eqcrl.nn.blocks import DenseNormSwish, Residual
 from eqcrl.nn.encoders import Critic
+from eqcrl.nn.fused_stack import FusedStack, refused
 from eqcrl.nn.resnet import ResNetTrunk
 from eqcrl.nn.stacked import Stacked
 from eqcrl.types import Batch, Key
 
 
 def alike(actor: TanhGaussianActor, critic: Critic) -> bool:
-    """Whether the trunks can go abreast: resnets of `dense-norm-swish` blocks, of one depth, width and scale."""
+    """Whether the trunks can go abreast: resnets of `dense-norm-swish` blocks, of one depth, width, scale, solver."""
     shapes = set()
     for trunk in (actor.trunk, critic.state_action.trunk, critic.goal.trunk):
-        if not isinstance(trunk, ResNetTrunk) or not isinstance(trunk.blocks, Stacked):
+        if not isinstance(trunk, ResNetTrunk) or not isinstance(trunk.blocks, Stacked | FusedStack):
             return False
         block: Any = trunk.blocks.blocks
         if not isinstance(block, Residual) or not isinstance(block.branch, DenseNormSwish):
             return False
-        shapes.add((block.branch.weight.shape, block.scale))
+        shapes.add((block.branch.weight.shape, block.scale, type(trunk.blocks)))
     return len(shapes) == 1
+
+
+class Walks(NamedTuple):
+    """Ways through the blocks of several networks and back, as `eqcrl.nn.abreast` and `eqcrl.nn.fused` have them."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+
+SCANNED = Walks(abreast.forward, abreast.backward)
+
+
+def fused_walks() -> Walks:
+    """One kernel for all blocks and networks, each way."""
+    from eqcrl.nn import fused
+
+    return Walks(fused.forward, fused.backward)
+
+
+def fused_asked(actor: TanhGaussianActor, critic: Critic) -> bool:
+    """Whether any of the networks should be trained by the fused kernels."""
+    trunks: list[Any] = [actor.trunk, critic.state_action.trunk, critic.goal.trunk]
+    return any(isinstance(getattr(trunk, "blocks", None), FusedStack) for trunk in trunks)
+
+
+def fused_refused(actor: TanhGaussianActor, critic: Critic, rows: int) -> str | None:
+    """Why the fused kernels cannot train these networks with so many rows here; None if they can."""
+    if not alike(actor, critic):
+        return "actor and critic are not resnets of one depth, width, scale and solver with dense-norm-swish blocks"
+    trunk: Any = actor.trunk
+    return refused(trunk.blocks.blocks.branch, rows, jax.devices()[0])
 
 
 def kept_floats_per_row(actor: TanhGaussianActor) -> int:
@@ -58,8 +92,10 @@ def abreast_gradients(
     climb: Climb,
     *,
     key: Key,
+    walks: Walks = SCANNED,
 ) -> Gradients:
-    """See `merged_gradients`. The networks must be `alike`."""
+    """See `merged_gradients`. The networks must be `alike`. `walks` goes through their blocks."""
+    forward, backward = walks
     phi, psi = critic.state_action, critic.goal
     trunks: list[Any] = [actor.trunk, phi.trunk, psi.trunk]
     branches = [trunk.blocks.blocks.branch for trunk in trunks]

@@ -50,3 +50,11 @@ class AbstractAgent(eqx.Module):
     @abc.abstractmethod
     def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
         """Estimate of the floats that one update needs beside the state: gradients and saved activations."""
+
+
+class AbstractRemarks(eqx.Module):
+    """An agent that can say what of its settings it does not do on this device. Optional."""
+
+    @abc.abstractmethod
+    def remarks(self, state: AgentState, batch_size: int) -> tuple[str, ...]:
+        """A line for each, shown with the plan of a run; `state` may hold shapes only."""

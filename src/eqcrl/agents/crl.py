@@ -9,8 +9,16 @@ import optax
 from jaxtyping import Array, Float
 
 from eqcrl.actor_goals import AbstractActorGoals
-from eqcrl.agents.abreast import abreast_gradients, alike, kept_floats_per_row
-from eqcrl.agents.base import AbstractAgent
+from eqcrl.agents.abreast import (
+    SCANNED,
+    abreast_gradients,
+    alike,
+    fused_asked,
+    fused_refused,
+    fused_walks,
+    kept_floats_per_row,
+)
+from eqcrl.agents.base import AbstractAgent, AbstractRemarks
 from eqcrl.agents.passes import Gradients, merged_gradients
 from eqcrl.energies import AbstractEnergy
 from eqcrl.errors import ConfigError
@@ -38,7 +46,7 @@ def _rate(text: str) -> Meta:
     return Meta(gt=0.0, description=f"Adam step size of the {text}")
 
 
-class CRL(AbstractAgent):
+class CRL(AbstractAgent, AbstractRemarks):
     """Contrastive RL with a maximum-entropy actor.
 
     critic: loss(logits) + penalty * logsumexp_penalty(logits), logits_ij = energy(phi(s_i, a_i), psi(g_j))
@@ -149,9 +157,12 @@ class CRL(AbstractAgent):
         def climb(log_prob: Array, phi: Array, psi: Array) -> Array:
             return jnp.mean(jnp.exp(state.log_alpha) * log_prob - self.energy(phi, psi))
 
-        schedule = abreast_gradients if self.goes_abreast(state) else merged_gradients
+        given = (state.actor, state.critic, batch, self.actor_goals, self.contrast, climb)
         with products(self.precision):
-            return schedule(state.actor, state.critic, batch, self.actor_goals, self.contrast, climb, key=key)
+            if not self.goes_abreast(state):
+                return merged_gradients(*given, key=key)
+            walks = fused_walks() if self.goes_fused(state, batch.goal.shape[0]) else SCANNED
+            return abreast_gradients(*given, key=key, walks=walks)
 
     def goes_abreast(self, state: CRLState) -> bool:
         """Which schedule `schedule` stands for here. Raises: ConfigError for `abreast` with networks that differ."""
@@ -165,6 +176,18 @@ class CRL(AbstractAgent):
         if self.schedule == "auto":
             return possible and jax.default_backend() != "cpu"
         return self.schedule == "abreast"
+
+    def goes_fused(self, state: CRLState, rows: int) -> bool:
+        """Whether a gradient step is taken by the fused kernels: asked for, abreast, and possible here."""
+        asked = fused_asked(state.actor, state.critic) and self.goes_abreast(state)
+        return asked and fused_refused(state.actor, state.critic, rows) is None
+
+    def remarks(self, state: CRLState, batch_size: int) -> tuple[str, ...]:
+        """What of the settings is not done here, and why."""
+        if not fused_asked(state.actor, state.critic) or self.goes_fused(state, batch_size):
+            return ()
+        reason = fused_refused(state.actor, state.critic, batch_size) or "agent.schedule is 'merged'"
+        return (f"blocks are scanned, not fused: {reason}",)
 
     def update(self, state: CRLState, batch: Batch, *, key: Key) -> tuple[CRLState, Metrics]:
         """Actor and alpha against the critic of before, then the critic; all on the same batch."""

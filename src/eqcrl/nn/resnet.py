@@ -10,6 +10,7 @@ from eqcrl import registry
 from eqcrl.errors import ConfigError
 from eqcrl.nn.base import AbstractArch, AbstractTrunk
 from eqcrl.nn.blocks import Residual
+from eqcrl.nn.fused_stack import FusedStack
 from eqcrl.nn.layers import Dense, LayerNorm
 from eqcrl.nn.stacked import Remat, Stacked, saved_floats_per_row, stack
 from eqcrl.nn.sweeps import Swept
@@ -28,7 +29,7 @@ class ResNetTrunk(AbstractTrunk):
 
     stem: Dense
     norm: LayerNorm
-    blocks: Stacked | Swept
+    blocks: Stacked | Swept | FusedStack
 
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch width"]:
         """Features of the last axis."""
@@ -69,8 +70,11 @@ class ResNet(AbstractArch):
     ] = eqx.field(default="auto", static=True)
 
     depth_solver: Annotated[
-        Literal["scan", "sweeps"],
-        Meta(description="scan: block after block; sweeps: all at once until nothing changes (for GPUs, experimental)"),
+        Literal["scan", "sweeps", "fused"],
+        Meta(
+            description="scan: block after block; sweeps: all at once until nothing changes; fused: gradient steps by "
+            "one kernel for all blocks (Hopper GPUs, products in bf16); the last two are experimental"
+        ),
     ] = eqx.field(default="scan", static=True)
 
     def __check_init__(self) -> None:
@@ -117,6 +121,8 @@ class ResNet(AbstractArch):
         )
         if self.depth_solver == "sweeps":
             blocks = Swept(blocks.blocks, blocks.count)
+        if self.depth_solver == "fused":
+            blocks = FusedStack(blocks.blocks, blocks.count, blocks.remat)
         return ResNetTrunk(Dense(input_size, self.width, key=stem_key), LayerNorm(self.width), blocks)
 
     def saved_floats_per_row(self) -> int:

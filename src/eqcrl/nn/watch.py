@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from eqcrl.nn.fused_stack import FusedStack
 from eqcrl.nn.stacked import Stacked
 from eqcrl.nn.sweeps import Swept
 
@@ -28,7 +29,7 @@ class Watched(eqx.Module):
     transformations of JAX a third party puts around the stack.
     """
 
-    stacked: Stacked | Swept
+    stacked: Stacked | Swept | FusedStack
     slots: Float[Array, "blocks 4"]
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
@@ -106,6 +107,6 @@ def _is_watched(node: Any) -> bool:
 
 
 def _is_plain_stack(node: Any) -> bool:
-    if not isinstance(node, Stacked | Swept) or node.count == 0:
+    if not isinstance(node, Stacked | Swept | FusedStack) or node.count == 0:
         return False
     return all(leaf.ndim and leaf.shape[0] == node.count for leaf in jax.tree.leaves(node.blocks))
