@@ -113,16 +113,12 @@ class ResNet(AbstractArch):
     def build(self, input_size: int, *, key: Key) -> ResNetTrunk:
         """A freshly initialized trunk."""
         stem_key, blocks_key = jax.random.split(key)
-        blocks = stack(
-            self._block,
-            self.count(),
-            self.remat_policy(),
-            key=blocks_key,
-        )
+        stacked = stack(self._block, self.count(), self.remat_policy(), key=blocks_key)
+        blocks: Stacked | Swept | FusedStack = stacked
         if self.depth_solver == "sweeps":
-            blocks = Swept(blocks.blocks, blocks.count)
+            blocks = Swept(stacked.blocks, stacked.count)
         if self.depth_solver == "fused":
-            blocks = FusedStack(blocks.blocks, blocks.count, blocks.remat)
+            blocks = FusedStack(stacked.blocks, stacked.count, stacked.remat)
         return ResNetTrunk(Dense(input_size, self.width, key=stem_key), LayerNorm(self.width), blocks)
 
     def saved_floats_per_row(self) -> int:
