@@ -1,7 +1,8 @@
 """Residual blocks that are trained by the fused kernels where these exist, and scanned everywhere else."""
 
+from typing import Any
+
 import equinox as eqx
-import jax
 from jaxtyping import Array, Float
 
 from eqcrl.nn.base import AbstractLayer
@@ -24,7 +25,7 @@ class FusedStack(eqx.Module):
         return Stacked(self.blocks, self.count, self.remat)(x)
 
 
-def refused(branch: DenseNormSwish, rows: int, device: jax.Device) -> str | None:
+def refused(branch: DenseNormSwish, rows: int, device: Any) -> str | None:
     """Why the kernels cannot train this stack of branches with so many rows on this device; None if they can."""
     # The kernels are made of parts of JAX that move; who does not ask for them does not depend on these.
     from eqcrl.nn.fused import unsupported, unsupported_device
