@@ -1,5 +1,6 @@
 """The Python API: fit, load, resume, policy, evaluate."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -155,6 +156,27 @@ def test_resume_refuses_another_configuration(run: eqcrl.Run) -> None:
     assert "seed is 0 there, 1 was asked for" in message
     assert "Only train.total_env_steps, eval.every, checkpoint.every, checkpoint.keep may change" in message
     assert snapshot(run.directory.path) == before
+
+
+def test_a_run_from_before_a_parameter_existed_is_resumed(
+    run: eqcrl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its config.toml nor its checkpoint names the parameter; both mean the default."""
+    monkeypatch.setattr(trainer, "compile_programs", lambda system: tiny_programs())
+    copy = Path(shutil.copytree(run.directory.path, tmp_path / "run"))
+    manifest = checkpoint.latest(copy / "checkpoints") / "manifest.json"
+
+    def older(text: str) -> str:
+        kept = [line for line in text.splitlines() if not line.startswith("precision =")]
+        assert len(kept) == len(text.splitlines()) - 1
+        return "\n".join(kept) + "\n"
+
+    (copy / "config.toml").write_text(older((copy / "config.toml").read_text()))
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(facts | {"config": older(facts["config"])}))
+    resumed = eqcrl.resume(copy, tiny(train__total_env_steps=8 * 10 * 14))
+    assert resumed.config.agent.params["precision"] == "fp32"
+    assert len(resumed.metrics) > len(run.metrics)
 
 
 def test_resume_of_a_damaged_checkpoint(run: eqcrl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eqcrl import rundir
 from eqcrl.config import Config, Part
-from eqcrl.errors import EqcrlError, RunError, UsageError
+from eqcrl.errors import ConfigError, EqcrlError, RunError, UsageError
 from eqcrl.rundir import RunDir, default_path, make_header
 from helpers import snapshot
 
@@ -169,14 +169,21 @@ def test_a_configuration_is_exchanged_whole_or_not_at_all(run: RunDir, monkeypat
     assert run.config() == Config.load()
 
 
-@pytest.mark.parametrize("recipe", [None, "paper", "calm"])
-def test_a_run_from_before_there_were_recipes_had_the_papers(run: RunDir, recipe: str | None) -> None:
+OLD = {"depth": 32, "width": 16, "block": "dense-norm-swish", "remat": "auto"}
+
+
+@pytest.mark.parametrize("more", [{}, {"recipe": "paper"}, {"recipe": "calm", "depth_solver": "scan"}])
+def test_a_run_from_before_there_were_recipes_had_the_papers(run: RunDir, more: dict[str, str]) -> None:
     """Its record names every parameter of its day, and `recipe` was none."""
-    chosen = {"depth": 32, "width": 16, "block": "dense-norm-swish", "remat": "auto"}
-    chosen |= {"recipe": recipe} if recipe else {}
-    run.write_config(CONFIG.replace(arch=Part("resnet", chosen), critic_arch=Part("mlp", {"depth": 2})))
-    assert run.config().arch.params == chosen | {"recipe": recipe or "paper"}
+    run.write_config(CONFIG.replace(arch=Part("resnet", OLD | more), critic_arch=Part("mlp", {"depth": 2})))
+    assert run.config().arch.params == {"recipe": "paper"} | OLD | more
     assert run.config().critic_arch == Part("mlp", {"depth": 2})
+
+
+def test_a_run_from_when_calm_was_another_law_is_refused(run: RunDir) -> None:
+    run.write_config(CONFIG.replace(arch=Part("resnet", OLD | {"recipe": "calm"})))
+    with pytest.raises(ConfigError, match=r"config\.toml: `arch\.recipe = 'calm'` was recorded when"):
+        run.config()
 
 
 def test_the_header_says_what_made_the_run() -> None:

@@ -127,16 +127,25 @@ def _what_fits(config: Config, plan: Plan, available: int) -> str:
 
 
 def _agents_by_policy(config: Config) -> dict[str, AbstractAgent]:
-    """The agent under every remat policy that its architectures have, by the flags that choose it."""
+    """The agent under every remat policy that its architectures have, by the flags that choose it.
+
+    A schedule that keeps everything whatever the policy, as on accelerators, is then exchanged for one that does not.
+    """
     fields = [f for f, kind in PART_KINDS.items() if kind == "arch" and "remat" in _params(config, f)]
+    schedules = ("", "merged") if "schedule" in config.agent.params else ("",)
     found = {}
-    for policy in POLICIES if fields else ():
-        changed = {f: Part(getattr(config, f).name, _params(config, f) | {"remat": policy}) for f in fields}
-        try:
-            agent = assemble(config.replace(**changed)).algorithm.agent
-        except ConfigError:  # an architecture with policies of its own
-            continue
-        found[" ".join(f"--{f.replace('_', '-')}.remat {policy}" for f in fields)] = agent
+    for schedule in schedules:
+        for policy in POLICIES if fields else ():
+            changed = {f: Part(getattr(config, f).name, _params(config, f) | {"remat": policy}) for f in fields}
+            flags = [f"--{f.replace('_', '-')}.remat {policy}" for f in fields]
+            if schedule:
+                changed["agent"] = Part(config.agent.name, config.agent.params | {"schedule": schedule})
+                flags.append(f"--agent.schedule {schedule}")
+            try:
+                agent = assemble(config.replace(**changed)).algorithm.agent
+            except ConfigError:  # an architecture with policies of its own
+                continue
+            found[" ".join(flags)] = agent
     return found
 
 

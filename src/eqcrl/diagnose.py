@@ -17,6 +17,7 @@ from eqcrl.assemble import System
 from eqcrl.envs.wrap import BatchedEnv
 from eqcrl.errors import UsageError
 from eqcrl.losses import logsumexp_penalty
+from eqcrl.nn.precision import products
 from eqcrl.nn.watch import gradient_norm, rms, stack_statistics, varying, watched
 from eqcrl.programs import compiler_options
 from eqcrl.trainer import INIT_STREAM, stream
@@ -54,7 +55,7 @@ class Network:
     gradient: float
     """Norm of the gradient to all parameters: of the actor loss for the actor, of the critic loss for the encoders."""
     profile: Profile | None
-    """None for a network without a `Stacked`: there are no equal blocks to look at."""
+    """None for a network without a stack: there are no equal blocks to look at."""
 
 
 @dataclass(frozen=True)
@@ -143,14 +144,16 @@ def _look_at_actor(
     def loss(actor: Any) -> tuple[Array, Array]:
         return agent.actor_loss(actor, state.critic, state.log_alpha, batch, key=key)
 
-    (value, log_prob), gradient = jax.value_and_grad(loss, has_aux=True)(watched(state.actor))
+    with products(agent.precision):
+        (value, log_prob), gradient = jax.value_and_grad(loss, has_aux=True)(watched(state.actor))
     numbers = {"actor_loss": value, "entropy": -jnp.mean(log_prob), "alpha": jnp.exp(state.log_alpha)}
     return numbers, {"actor": _seen(gradient)}
 
 
 def _look_at_critic(agent: CRL, state: CRLState, batch: Batch) -> tuple[dict[str, Float[Array, ""]], dict[str, Seen]]:
     """Numbers of the critic loss, and what was seen of both encoders."""
-    (value, logits), gradient = jax.value_and_grad(agent.critic_loss, has_aux=True)(watched(state.critic), batch)
+    with products(agent.precision):
+        (value, logits), gradient = jax.value_and_grad(agent.critic_loss, has_aux=True)(watched(state.critic), batch)
     numbers = {
         "critic_loss": value,
         "contrastive_loss": agent.loss(logits),
@@ -174,7 +177,8 @@ def _one_step(
             "psi": state.critic.psi(batch.goal),
         }
 
-    before, after = outputs(state), outputs(agent.update(state, batch, key=key)[0])
+    with products(agent.precision):
+        before, after = outputs(state), outputs(agent.update(state, batch, key=key)[0])
     mean = before["actor"]
     numbers = {
         "before_tanh": jnp.mean(jnp.abs(mean)),

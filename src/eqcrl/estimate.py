@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from eqcrl.assemble import System, assemble
+from eqcrl.assemble import System, assemble, build_part
 from eqcrl.config import PART_KINDS, Config, Part
 from eqcrl.envs.base import spec_of
+from eqcrl.nn.resnet import ResNet
 from eqcrl.plan import Plan
 from eqcrl.programs import compiler_options
 from eqcrl.progress import human_seconds
@@ -79,7 +80,11 @@ def _at_share(config: Config, share: float) -> Config:
     changed = {}
     for field, depth in _depths(config).items():
         part = getattr(config, field)
-        changed[field] = Part(part.name, part.params | {"depth": max(4, 4 * round(depth * share / 4))})
+        params = part.params | {"depth": max(4, 4 * round(depth * share / 4))}
+        whole = build_part(field, part)
+        if isinstance(whole, ResNet):
+            params["remat"] = whole.remat_policy()  # that of the whole depth
+        changed[field] = Part(part.name, params)
     return config.replace(**changed)
 
 

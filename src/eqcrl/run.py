@@ -170,9 +170,8 @@ def resume(
         )
     config.validate()
     system = assemble(config)
-    plan = make_plan(config, system)
-    refuse_beyond(config, plan, device_memory())
-    console.print(render_plan(config, plan, device_text()))
+    # Not refused for its estimated memory: it has run before, and its sizes cannot change.
+    console.print(render_plan(config, make_plan(config, system), device_text()))
     trainer = Trainer(config, system, directory, console)
     with claimed(directory.path):
         # Nothing of the run is touched before its checkpoint has been read and believed.

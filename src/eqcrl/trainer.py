@@ -12,7 +12,7 @@ from rich.console import Console
 
 from eqcrl import checkpoint
 from eqcrl import epoch as ep
-from eqcrl.assemble import System
+from eqcrl.assemble import System, complete
 from eqcrl.config import RESUMABLE, Config, difference
 from eqcrl.errors import CheckpointError, DivergenceError, EqcrlError
 from eqcrl.evaluate import Episodes
@@ -98,7 +98,7 @@ class Trainer:
         path = checkpoint.latest(self.run.checkpoints)
         manifest = checkpoint.read_manifest(path)
         try:
-            made_with = recorded_config(manifest["config"], f"{path}/manifest.json")
+            made_with = complete(recorded_config(manifest["config"], f"{path}/manifest.json"))
             self.wall_before = float(manifest["wall_seconds"])
         except (EqcrlError, KeyError, TypeError, ValueError) as error:
             raise checkpoint.damaged(path, f"its manifest.json is no longer what was written ({error})") from None

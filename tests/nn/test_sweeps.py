@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from eqcrl.nn import sweeps
+from eqcrl.nn.precision import Precision, products
 from eqcrl.nn.resnet import ResNet
 
 WIDTH, ROWS = 16, 12
@@ -45,8 +46,8 @@ def test_values_and_gradients_are_those_of_the_scan(depth: int, recipe: str) -> 
         return
     scan, swept = trunks(depth, recipe)
     (value, gradients), (expected, expected_gradients) = (value_and_gradients(t) for t in (swept, scan))
-    assert relative_error(value, expected) < 3 * sweeps.TOLERANCE
-    assert relative_error(gradients, expected_gradients) < 3 * sweeps.TOLERANCE
+    assert relative_error(value, expected) < 3 * sweeps.TOLERANCE["fp32"]
+    assert relative_error(gradients, expected_gradients) < 3 * sweeps.TOLERANCE["fp32"]
 
 
 def solved(depth: int, recipe: str, most: int) -> tuple[sweeps.Solved, sweeps.Solved, sweeps.Solved]:
@@ -82,9 +83,33 @@ def test_few_sweeps_do_for_many_layers() -> None:
     """Adaptive: as many as the tolerance asks for, far fewer than there are blocks."""
     trunk = trunks(1024, "calm")[0]
     x = jax.random.normal(jax.random.key(3), (ROWS, WIDTH))
-    found = jax.jit(sweeps.forward, static_argnums=(2, 3))(trunk.blocks.blocks, x, sweeps.TOLERANCE, sweeps.MOST)
+    found = jax.jit(sweeps.forward, static_argnums=(2, 3))(
+        trunk.blocks.blocks, x, sweeps.TOLERANCE["fp32"], sweeps.MOST
+    )
     assert 3 <= int(found.sweeps) <= 16
-    assert float(found.change) <= sweeps.TOLERANCE
+    assert float(found.change) <= sweeps.TOLERANCE["fp32"]
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_rounded_products_converge_to_what_their_rounding_allows(precision: Precision) -> None:
+    """At 256 layers, in both directions and without the scan."""
+    trunk = trunks(256, "calm")[0]
+    x, grad = jax.random.normal(jax.random.key(3), (2, 64, WIDTH))
+    tolerance = sweeps.TOLERANCE[precision]
+    with products(precision):
+        ahead = jax.jit(sweeps.forward, static_argnums=(2, 3))(trunk.blocks.blocks, x, tolerance, sweeps.MOST)
+        behind = jax.jit(sweeps.backward, static_argnums=(3, 4))(
+            trunk.blocks.blocks, ahead.inputs, grad, tolerance, sweeps.MOST
+        )
+    assert max(int(ahead.sweeps), int(behind.sweeps)) < 16
+
+
+def test_a_single_row_needs_no_more_sweeps() -> None:
+    trunk = trunks(256, "calm")[0]
+    x = jax.random.normal(jax.random.key(3), (1, WIDTH))
+    tolerance = sweeps.TOLERANCE["fp32"]
+    found = jax.jit(sweeps.forward, static_argnums=(2, 3))(trunk.blocks.blocks, x, tolerance, sweeps.MOST)
+    assert int(found.sweeps) < 16
 
 
 def test_where_sweeps_do_not_converge_the_scan_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,8 +63,8 @@ def fused_walks() -> Walks:
 
 def fused_asked(actor: TanhGaussianActor, critic: Critic) -> bool:
     """Whether any of the networks should be trained by the fused kernels."""
-    trunks: list[Any] = [actor.trunk, critic.state_action.trunk, critic.goal.trunk]
-    return any(isinstance(getattr(trunk, "blocks", None), FusedStack) for trunk in trunks)
+    trunks = (actor.trunk, critic.state_action.trunk, critic.goal.trunk)
+    return any(isinstance(trunk, ResNetTrunk) and isinstance(trunk.blocks, FusedStack) for trunk in trunks)
 
 
 def fused_refused(actor: TanhGaussianActor, critic: Critic, rows: int) -> str | None:
@@ -75,11 +75,16 @@ def fused_refused(actor: TanhGaussianActor, critic: Critic, rows: int) -> str | 
     return refused(trunk.blocks.blocks.branch, rows, jax.devices()[0])
 
 
-def kept_floats_per_row(actor: TanhGaussianActor) -> int:
+def kept_floats_per_row(actor: TanhGaussianActor, *, fused: bool) -> int:
     """Floats for each row of a batch: products and inputs of groups of four walks, and what the backward walk of three
-    networks works out at once for a group (about five arrays)."""
+    networks works out at once for a group (about five arrays).
+
+    Fused: operands and norms of three walks, and both gradients of each layer on the way back, in bfloat16.
+    """
     trunk: Any = actor.trunk
     blocks, layers, width = trunk.blocks.blocks.branch.weight.shape[:3]
+    if fused:
+        return 6 * blocks * layers * width
     return (4 * (blocks * layers + -(-blocks // GROUP)) + 3 * 5 * GROUP * layers) * width
 
 

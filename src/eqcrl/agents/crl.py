@@ -169,9 +169,9 @@ class CRL(AbstractAgent, AbstractRemarks):
         possible = alike(state.actor, state.critic)
         if self.schedule == "abreast" and not possible:
             raise ConfigError(
-                "agent.schedule is 'abreast', but actor and critic are not resnets of one depth, width and scale with "
-                "dense-norm-swish blocks.",
-                mend="Give both the same architecture, or leave agent.schedule at 'auto'.",
+                "agent.schedule is 'abreast', but actor and critic are not resnets of one depth, width, scale and "
+                "depth solver (scan or fused) with dense-norm-swish blocks.",
+                mend="Give both the same architecture and depth solver, or leave agent.schedule at 'auto'.",
             )
         if self.schedule == "auto":
             return possible and jax.default_backend() != "cpu"
@@ -184,8 +184,11 @@ class CRL(AbstractAgent, AbstractRemarks):
 
     def remarks(self, state: CRLState, batch_size: int) -> tuple[str, ...]:
         """What of the settings is not done here, and why."""
-        if not fused_asked(state.actor, state.critic) or self.goes_fused(state, batch_size):
+        if not fused_asked(state.actor, state.critic):
             return ()
+        if self.goes_fused(state, batch_size):
+            exact = self.precision == "bf16"
+            return () if exact else (f"gradient steps multiply in bf16 (fused), acting in {self.precision}",)
         reason = fused_refused(state.actor, state.critic, batch_size) or "agent.schedule is 'merged'"
         return (f"blocks are scanned, not fused: {reason}",)
 
@@ -226,7 +229,10 @@ class CRL(AbstractAgent, AbstractRemarks):
         actor_rows, critic_rows = self.actor_arch.saved_floats_per_row(), self.critic_arch.saved_floats_per_row()
         rows = actor_rows + 2 * critic_rows
         if self.goes_abreast(shapes):
-            rows = kept_floats_per_row(shapes.actor)
+            fused = self.goes_fused(shapes, batch_size)
+            rows = kept_floats_per_row(shapes.actor, fused=fused)
+            # Copies of the weights in bfloat16, as they are and transposed.
+            weights += sum(counts.values()) if fused else 0
         return weights + batch_size * rows + 4 * batch_size**2
 
 

@@ -87,8 +87,8 @@ def part_options(field: str, part: Part) -> list[SettingOption]:
     ]
 
 
-# Short flags of single parameters, which exist where the part has the parameter.
-SHORT = {"precision": "agent.precision", "depth_solver": "arch.depth_solver"}
+# Short flags of single parameters, by the kind of the parts that have the parameter.
+SHORT = {"precision": "agent", "depth_solver": "arch"}
 
 
 def short_options(config: Config) -> list[SettingOption]:
@@ -96,13 +96,18 @@ def short_options(config: Config) -> list[SettingOption]:
     from eqcrl.assemble import part_signature
 
     options = []
-    for short, key in SHORT.items():
-        field, _, name = key.partition(".")
-        part = getattr(config, field)
-        setting = part_signature(PART_KINDS[field], part.name).settings.get(name)
-        if setting is not None:
-            default = part.params.get(name, setting.default)
-            options.append(SettingOption(short, setting, default, "what to run", short_for=[key]))
+    for name, kind in SHORT.items():
+        parts = {field: getattr(config, field) for field, of in PART_KINDS.items() if of == kind}
+        having = {
+            field: setting
+            for field, part in parts.items()
+            if part is not None and (setting := part_signature(kind, part.name).settings.get(name)) is not None
+        }
+        if having:
+            first, setting = next(iter(having.items()))
+            default = parts[first].params.get(name, setting.default)
+            keys = [f"{field}.{name}" for field in having]
+            options.append(SettingOption(name, setting, default, "what to run", short_for=keys))
     return options
 
 

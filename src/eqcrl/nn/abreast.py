@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from eqcrl.nn.blocks import DenseNormSwish
 from eqcrl.nn.layers import Dense, LayerNorm, normalize
-from eqcrl.nn.precision import product
+from eqcrl.nn.precision import matmul, product
 
 GROUP = 4
 """Blocks walked by one trip of the loop, at most. Each trip costs about 32 launches beside those of its layers; more
@@ -132,4 +132,4 @@ def stems(
     weight = jnp.stack([jnp.pad(dense.weight, ((0, size - dense.weight.shape[0]), (0, 0))) for dense, _ in parts])
     rows = [(dense.bias, norm.scale, norm.shift) for dense, norm in parts]
     bias, gain, shift = (jnp.stack(leaves)[:, None] for leaves in zip(*rows, strict=True))
-    return jax.nn.swish(normalize(times(x, weight) + bias)[0] * gain + shift)
+    return jax.nn.swish(normalize(jax.vmap(matmul)(x, weight) + bias)[0] * gain + shift)

@@ -32,14 +32,19 @@ def products(precision: Precision) -> AbstractContextManager[None]:
     return jax.default_matmul_precision(JAX_NAMES[precision])
 
 
+def in_force() -> Precision:
+    """The precision of the surrounding `products`; fp32 outside of one."""
+    wanted = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    return next((name for name, known in JAX_NAMES.items() if known == wanted), "fp32")
+
+
 def product(x: Float[Array, "..."], y: Float[Array, "..."], dimensions: Dimensions) -> Float[Array, "..."]:
     """`jax.lax.dot_general` with the precision of the surrounding `products`; not meant to be differentiated."""
-    wanted = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if wanted == JAX_NAMES["bf16"]:
+    if in_force() == "bf16":
         operands = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
         exact = jax.lax.Precision.DEFAULT
         return jax.lax.dot_general(*operands, dimensions, precision=exact, preferred_element_type=x.dtype)
-    if wanted == JAX_NAMES["tf32"]:
+    if in_force() == "tf32":
         return jax.lax.platform_dependent(
             x,
             y,
@@ -83,5 +88,10 @@ _matmul.defvjp(lambda x, weight: (_matmul(x, weight), (x, weight)), _matmul_back
 
 
 def matmul(x: Float[Array, "*batch i"], weight: Float[Array, "i o"]) -> Float[Array, "*batch o"]:
-    """x W over the last axis. The backward pass rounds the operands of its own products, not their results."""
+    """x W over the last axis. The backward pass rounds the operands of its own products, not their results.
+
+    Differentiable in reverse; with fp32 in any mode.
+    """
+    if in_force() == "fp32":
+        return x @ weight
     return _matmul(x, weight)  # type: ignore[return-value]  (custom_vjp hides it)

@@ -125,9 +125,9 @@ class ResNet(AbstractArch):
         """Those of the blocks, and about three rows of the stem."""
         blocks = saved_floats_per_row(self._block, self.count(), self.width, self.remat_policy())
         if self.depth_solver == "sweeps":
-            # What one block's backward pass keeps, for all of them, and about four streams of the sweeps themselves.
+            # What one block's backward pass keeps, for all of them, and about twenty streams of the sweeps themselves.
             kept = saved_floats_per_row(self._block, self.count(), self.width, "none")
-            blocks = kept + 4 * self.count() * self.width
+            blocks = kept + 20 * self.count() * self.width
         return blocks + 3 * self.width
 
     def _block(self, key: Key) -> Residual:

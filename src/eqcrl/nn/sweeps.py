@@ -22,9 +22,11 @@ from jaxtyping import Array, Float, Int
 
 from eqcrl.nn.base import AbstractLayer
 from eqcrl.nn.blocks import Residual
+from eqcrl.nn.precision import Precision, in_force
 
-TOLERANCE = 1e-5
-"""Of the change by the last sweep, relative to what differs between rows."""
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "tf32": 3e-4, "bf16": 3e-3}
+"""Of the change by the last sweep, relative to what differs between rows: somewhat more than the rounding of products
+changes from sweep to sweep, which never ends."""
 MOST = 24
 """Sweeps in one direction before the scan is done instead."""
 
@@ -50,7 +52,8 @@ def _all(blocks: Residual, inputs: Float[Array, "blocks rows width"]) -> Float[A
 
 def relative(change: Float[Array, "rows width"], stream: Float[Array, "rows width"]) -> Float[Array, ""]:
     """rms(change) over the rms of what differs between the rows of the stream."""
-    differing = stream - jnp.mean(stream, axis=0)
+    # In a single row nothing differs; there the stream itself is the measure.
+    differing = stream - jnp.mean(stream, axis=0) if stream.shape[0] > 1 else stream
     return jnp.sqrt(jnp.sum(change**2) / jnp.maximum(jnp.sum(differing**2), jnp.finfo(stream.dtype).tiny))
 
 
@@ -124,14 +127,16 @@ def _swept(blocks: Residual, x: Array) -> Array:
 
 
 def _forward(blocks: Residual, x: Array) -> tuple[Array, tuple[Residual, Array]]:
-    solved = _checked(forward(blocks, x, TOLERANCE, MOST), TOLERANCE, lambda: one_by_one(blocks, x))
+    tolerance = TOLERANCE[in_force()]
+    solved = _checked(forward(blocks, x, tolerance, MOST), tolerance, lambda: one_by_one(blocks, x))
     return solved.out, (blocks, solved.inputs)
 
 
 def _backward(saved: tuple[Residual, Array], grad: Array) -> tuple[Residual, Array]:
     blocks, inputs = saved
+    tolerance = TOLERANCE[in_force()]
     solved = _checked(
-        backward(blocks, inputs, grad, TOLERANCE, MOST), TOLERANCE, lambda: back_one_by_one(blocks, inputs, grad)
+        backward(blocks, inputs, grad, tolerance, MOST), tolerance, lambda: back_one_by_one(blocks, inputs, grad)
     )
     (to_blocks,) = jax.vjp(lambda blocks: _all(blocks, inputs), blocks)[1](solved.inputs)
     return to_blocks, solved.out
@@ -141,7 +146,7 @@ _swept.defvjp(_forward, _backward)
 
 
 class Swept(eqx.Module):
-    """A stack of residual blocks like `Stacked`, solved by sweeps; gradients to 1e-5 those of the scan."""
+    """A stack of residual blocks like `Stacked`, solved by sweeps; values and gradients are close to the scan's."""
 
     blocks: AbstractLayer
     count: int = eqx.field(static=True)
