@@ -83,7 +83,7 @@ def test_without_such_a_gpu_the_scan_does_it() -> None:
         ({"actor_arch": ResNet(8, WIDTH)}, "are not resnets of one depth"),
         ({"actor_arch": MLP(2, WIDTH)}, "are not resnets of one depth"),
         ({"schedule": "merged"}, "agent.schedule is 'merged'"),
-        ({}, None),
+        ({"precision": "bf16"}, None),
     ],
 )
 def test_why_not(changes: dict[str, Any], said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,3 +102,11 @@ def test_the_plan_of_a_run_shows_the_line() -> None:
     config = tiny(arch__depth_solver="fused")
     (remark,) = make_plan(config, assemble(config)).remarks
     assert remark.startswith("blocks are scanned, not fused: the fused kernels exist for width 64")
+
+
+def test_a_plan_that_multiplies_in_bf16_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fp32` then holds for acting alone."""
+    monkeypatch.setattr(fused, "unsupported_device", lambda device: None)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    state = jax.eval_shape(lambda: agent().init(SPEC, key=jax.random.key(0)))
+    assert agent().remarks(state, ROWS) == ("gradient steps multiply in bf16 (fused), acting in fp32",)

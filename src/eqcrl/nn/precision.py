@@ -35,7 +35,8 @@ def products(precision: Precision) -> AbstractContextManager[None]:
 def in_force() -> Precision:
     """The precision of the surrounding `products`; fp32 outside of one."""
     wanted = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    return next((name for name, known in JAX_NAMES.items() if known == wanted), "fp32")
+    named: dict[str, Precision] = {known: name for name, known in JAX_NAMES.items()}
+    return named.get(wanted, "fp32")
 
 
 def product(x: Float[Array, "..."], y: Float[Array, "..."], dimensions: Dimensions) -> Float[Array, "..."]:
