@@ -51,6 +51,7 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path: Path, number: signal.S
     process.communicate(timeout=60)
     with claimed(tmp_path):
         assert f'"pid": {os.getpid()}' in (tmp_path / ".writer.json").read_text()
+    assert not (tmp_path / ".writer.json").exists()
 
 
 def test_the_lock_is_free_after_the_block_and_after_an_error(tmp_path: Path) -> None:

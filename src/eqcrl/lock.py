@@ -1,5 +1,6 @@
 """One process at a time in a run directory."""
 
+import contextlib
 import json
 import os
 import platform
@@ -37,6 +38,9 @@ def claimed(directory: Path) -> Iterator[None]:
         write_atomically(directory / HOLDER, json.dumps({"pid": os.getpid(), "host": platform.node()}) + "\n")
         yield
     finally:
+        # While the lock is still held, so that it is ours to remove: whoever tried and failed leaves no trace.
+        with contextlib.suppress(OSError):
+            (directory / HOLDER).unlink()
         lock.release()
 
 

@@ -16,7 +16,8 @@ from helpers import LONG, METRICS, assert_message, copy_run, flags, records, sna
 
 
 def test_what_a_run_leaves(finished: Path) -> None:
-    assert sorted(p.name for p in finished.iterdir()) == [
+    assert {p.name for p in finished.glob(".*")} <= {".lock"}
+    assert sorted(p.name for p in finished.glob("[!.]*")) == [
         "checkpoints", "config.toml", "figures", "header.json", "metrics.jsonl", "videos",
     ]  # fmt: skip
     assert sorted(snapshot(finished / "figures")) == ["learning_curve.png", "trajectories.png"]
