@@ -111,9 +111,12 @@ def followed(settings: dict[str, Any], mend: str) -> Config:
 
 
 def test_what_fits_is_let_through() -> None:
+    """To the byte; and where nobody tells how much there is, everything."""
     plan = make_plan(tiny(), assemble(tiny()))
     refuse_beyond(tiny(), plan, Memory(plan.total_bytes(), ""))
     refuse_beyond(tiny(), plan, None)
+    with pytest.raises(ConfigError, match="The plan needs"):
+        refuse_beyond(tiny(), plan, Memory(plan.total_bytes() - 1, ""))
 
 
 def test_the_first_policy_that_fits_is_named() -> None:

@@ -5,8 +5,8 @@ for both, and backward once for the loss that trains it. In order: actor and psi
 forward and backward, without gradients of its weights; actor backward; phi of the batch's actions forward; phi and psi
 backward.
 
-That phi goes twice over B rows, and not once over 2B, is on purpose: it costs no more memory traffic for the weights
-than it saves in caches for the activations, and fewer activations are kept at a time.
+That phi goes twice over B rows, and not once over 2B, is on purpose. The wider walk reads the weights once less, but
+its activations leave the caches, which costs more; and fewer activations are kept at a time.
 """
 
 from collections.abc import Callable
