@@ -115,6 +115,8 @@ def steps(spec: EnvSpec, length: int, num_envs: int, episode_length: int, start:
         jax.random.uniform(keys[1], (length, num_envs, spec.action_size), minval=-1.0),
         jax.random.normal(keys[2], (length, num_envs, spec.goal_size)),
         (time + 7 * jnp.arange(num_envs)) // episode_length,
+        jnp.zeros((length, num_envs, spec.goal_size)),
+        jnp.zeros((length, num_envs), bool),
     )
 
 

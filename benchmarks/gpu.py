@@ -295,11 +295,11 @@ def epoch_split(sizes: Sizes, clock: Clock) -> None:
         @eqx.filter_jit
         def draw(algorithm: ep.Algorithm, replay: rb.Replay, key: Any) -> Any:
             def one(total: Any, key: Any) -> tuple[Any, None]:
-                batch = rb.sample(replay, algorithm.relabeller, algorithm.batch_size, key=key)
+                batch = algorithm.sample(replay, key=key)
                 return jax.tree.map(lambda a, b: a + b, total, batch), None
 
             keys = jax.random.split(key, algorithm.updates)
-            first = rb.sample(replay, algorithm.relabeller, algorithm.batch_size, key=key)
+            first = algorithm.sample(replay, key=key)
             return jax.lax.scan(one, first, keys)[0]
 
         held = {"state": eqx.filter_jit(ep.init)(algorithm, key=jax.random.key(0))}

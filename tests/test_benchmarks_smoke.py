@@ -83,6 +83,8 @@ def test_windowed_sampling_has_the_law_of_ours_where_the_window_is_the_buffer():
         jnp.zeros((capacity, 1, 2)),
         jnp.broadcast_to(marked, (capacity, 1, 2)),
         episodes,
+        jnp.zeros((capacity, 1, 2)),
+        jnp.zeros((capacity, 1), bool),
     )
     replay = insert(empty(SPEC, capacity, 1), steps)
     ours = sample(replay, Geometric(gamma), draws, key=jax.random.key(0))

@@ -24,6 +24,7 @@ unhurried = settings(max_examples=50, suppress_health_check=[HealthCheck.too_slo
 insert = jax.jit(rb.insert)
 horizon = jax.jit(rb.horizon)
 sample = jax.jit(rb.sample, static_argnums=2)
+sample_chunks = jax.jit(rb.sample, static_argnums=2, static_argnames="chunk")
 
 
 class History:
@@ -33,6 +34,7 @@ class History:
         self.rng = np.random.default_rng(seed)
         self.longest = longest
         self.labels: list[list[tuple[int, int, int, int]]] = [[] for _ in range(num_envs)]
+        self.ended: list[list[bool]] = [[] for _ in range(num_envs)]
         self.remaining = [self.draw() for _ in range(num_envs)]
         self.episode = [0] * num_envs
         self.step = [0] * num_envs
@@ -51,12 +53,18 @@ class History:
                 labels.append((time, env, self.episode[env], self.step[env]))
                 self.step[env] += 1
                 self.remaining[env] -= 1
+                self.ended[env].append(self.remaining[env] == 0)
                 if self.remaining[env] == 0:
                     self.remaining[env], self.step[env] = self.draw(), 0
                     self.episode[env] += 1
         label = np.array([labels[start:] for labels in self.labels], np.float32).swapaxes(0, 1)
         seen = jnp.asarray(label)
-        return Transition(seen, -seen[..., :2], seen, seen[..., 2].astype(jnp.int32))
+        ended = np.array([self.ended[env][start:] for env in range(len(self.labels))]).T
+        # Odd episodes are terminated by their last step, even ones run out of time.
+        odd = label[..., 2].astype(int) % 2 == 1
+        return Transition(
+            seen, -seen[..., :2], seen, seen[..., 2].astype(jnp.int32), 2 * seen, jnp.asarray(ended & odd)
+        )
 
     def alive(self, capacity: int) -> list[tuple[int, int, int, int]]:
         """Labels of what a buffer of this capacity must still hold."""
@@ -124,6 +132,43 @@ def test_pairs_stay_inside_the_episode_and_the_buffer(
         assert state[1:3] == goal[1:3], "another environment or another episode"
         assert oldest <= state[0] <= goal[0] <= newest, "the goal was not reached later"
     np.testing.assert_array_equal(batch.action, -here[:, :2])
+
+
+@unhurried
+@given(filled(), st.integers(0, 2**31 - 1))
+def test_outcomes_are_of_the_step_and_say_what_is_not_known(case: tuple[rb.Replay, History], seed: int) -> None:
+    replay, history = case
+    batch = sample(replay, Uniform(), 64, key=jax.random.key(seed))
+    outcome = batch.outcome
+    assert outcome is not None
+    np.testing.assert_array_equal(outcome.next_achieved_goal, batch.observation)
+    np.testing.assert_array_equal(outcome.desired_goal, 2 * batch.observation)
+    here, there = np.asarray(batch.observation).astype(int), np.asarray(outcome.next_observation).astype(int)
+    for row, (time, env, episode, step) in enumerate(here.tolist()):
+        ended = history.ended[env][time]
+        assert bool(outcome.terminated[row]) == (ended and episode % 2 == 1)
+        newest = time == history.time() - 1
+        assert bool(outcome.known[row]) == (bool(outcome.terminated[row]) or not (ended or newest))
+        if not (ended or newest):
+            assert there[row].tolist() == [time + 1, env, episode, step + 1]
+
+
+@unhurried
+@given(filled(), st.integers(0, 2**31 - 1), st.sampled_from([2, 3]))
+def test_a_chunk_is_of_one_episode_and_its_goal_lies_behind_it(
+    case: tuple[rb.Replay, History], seed: int, chunk: int
+) -> None:
+    replay, history = case
+    batch = sample_chunks(replay, Uniform(), 64, key=jax.random.key(seed), chunk=chunk)
+    assert batch.action.shape == (64, chunk * SPEC.action_size)
+    here, there = np.asarray(batch.observation).astype(int), np.asarray(batch.goal).astype(int)
+    actions = np.asarray(batch.action).astype(int).reshape(64, chunk, SPEC.action_size)
+    for row, (time, env, episode, step) in enumerate(here.tolist()):
+        left = history.horizon(replay.capacity(), (time, env, episode, step))
+        for k in range(chunk):
+            assert actions[row, k].tolist() == ([-(time + k), -env] if k < left else [0, 0])
+        assert there[row, 1:3].tolist() == [env, episode]
+        assert there[row, 0] >= time + min(chunk, left) - 1
 
 
 def wrapped() -> tuple[rb.Replay, History]:

@@ -21,7 +21,14 @@ def compiled_step(env: BatchedEnv, agent: AbstractAgent) -> Step:
         observation = env.observation(state)
         action = agent.act(agent_state, observation, state.desired_goal, key=act_key)
         after, result = env.step(state, action, step_key)
-        return after, Transition(observation, action, result.next_achieved_goal, state.episode)
+        return after, Transition(
+            observation,
+            action,
+            result.next_achieved_goal,
+            state.episode,
+            state.desired_goal,
+            result.terminated,
+        )
 
     return jax.jit(one_step)
 

@@ -9,6 +9,7 @@ from typing import Any
 import equinox as eqx
 
 from eqcrl import registry
+from eqcrl.agents.base import AbstractRelabels
 from eqcrl.config import OPTIONAL_PARTS, PART_KINDS, Config, Part
 from eqcrl.envs.base import AbstractEnv
 from eqcrl.envs.wrap import BatchedEnv
@@ -116,10 +117,11 @@ def assemble(config: Config) -> System:
         for field, part in parts.items()
         if part is not None and field not in ("env", "eval_env", "agent", "arch")
     }
+    agent = build_part("agent", parts["agent"], slots | {"env": env})
     algorithm = Algorithm(
         env=BatchedEnv(env, config.train.num_envs, config.train.fresh_resets),
-        agent=build_part("agent", parts["agent"], slots),
-        relabeller=slots["relabeller"],
+        agent=agent,
+        relabeller=agent.relabeller() if isinstance(agent, AbstractRelabels) else slots["relabeller"],
         capacity=config.replay.capacity,
         unroll_length=config.train.unroll_length,
         updates=config.train.updates_per_epoch,

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from eqcrl import replay as rb
-from eqcrl.agents.base import AbstractAgent, AgentState
+from eqcrl.agents.base import AbstractAgent, AgentState, chunk_of
 from eqcrl.envs.base import spec_of
 from eqcrl.envs.wrap import BatchedEnv, BatchState
 from eqcrl.relabel import AbstractRelabeller
 from eqcrl.rollout import rollout
-from eqcrl.types import Key, Metrics
+from eqcrl.types import Batch, Key, Metrics
 
 
 class Algorithm(eqx.Module):
@@ -26,6 +26,10 @@ class Algorithm(eqx.Module):
     unroll_length: int = eqx.field(static=True)
     updates: int = eqx.field(static=True)
     batch_size: int = eqx.field(static=True)
+
+    def sample(self, replay: rb.Replay, *, key: Key) -> Batch:
+        """A batch for one gradient step."""
+        return rb.sample(replay, self.relabeller, self.batch_size, key=key, chunk=chunk_of(self.agent))
 
 
 class TrainState(eqx.Module):
@@ -71,7 +75,7 @@ def epoch(algorithm: Algorithm, state: TrainState) -> tuple[TrainState, Metrics]
 
     def update(agent: AgentState, key: Key) -> tuple[AgentState, Metrics]:
         sample_key, update_key = jax.random.split(key)
-        batch = rb.sample(state.replay, algorithm.relabeller, algorithm.batch_size, key=sample_key)
+        batch = algorithm.sample(state.replay, key=sample_key)
         return algorithm.agent.update(agent, batch, key=update_key)
 
     agent, metrics = jax.lax.scan(update, state.agent, jax.random.split(updates_key, algorithm.updates))

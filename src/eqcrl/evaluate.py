@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from eqcrl.agents.base import AbstractAgent, AgentState
+from eqcrl.agents.base import AbstractAgent, AgentState, chunk_of
 from eqcrl.envs.base import AbstractEnv, State
 from eqcrl.envs.wrap import not_a_number, select
+from eqcrl.rollout import walk
 from eqcrl.types import Key, Metrics
 
 Record = Callable[[State], Float[Array, "numbers"]]
@@ -58,17 +59,17 @@ def run_episodes(
     def kept(physics: State) -> Array | None:
         return None if record is None else jax.vmap(record)(physics)
 
-    def one_step(
-        carry: tuple[State, Bool[Array, "episodes"]], key: Key
+    def decide(carry: tuple[State, Bool[Array, "episodes"]], key: Key) -> Float[Array, "episodes actions"]:
+        observation = jax.vmap(env.observation)(carry[0])
+        if deterministic:
+            return agent.act_deterministic(agent_state, observation, goal)
+        return agent.act(agent_state, observation, goal, key=key)
+
+    def advance(
+        carry: tuple[State, Bool[Array, "episodes"]], action: Float[Array, "episodes action"], key: Key
     ) -> tuple[tuple[State, Bool[Array, "episodes"]], tuple[Array, Array, Array, Array, Array | None]]:
         physics, ended = carry
-        act_key, step_key = jax.random.split(key)
-        observation = jax.vmap(env.observation)(physics)
-        if deterministic:
-            action = agent.act_deterministic(agent_state, observation, goal)
-        else:
-            action = agent.act(agent_state, observation, goal, key=act_key)
-        stepped = jax.vmap(env.step)(physics, action, jax.random.split(step_key, num_episodes))
+        stepped = jax.vmap(env.step)(physics, action, jax.random.split(key, num_episodes))
         ended = ended | not_a_number(stepped)
         physics = select(ended, physics, stepped)
         achieved = jax.vmap(env.achieved_goal)(physics)
@@ -84,9 +85,8 @@ def run_episodes(
 
     start = jax.vmap(env.achieved_goal)(physics)
     first = kept(physics)
-    _, (achieved, at_goal, alive, distance, later) = jax.lax.scan(
-        one_step, (physics, ended), jax.random.split(steps_key, env.episode_length)
-    )
+    keys = jax.random.split(steps_key, env.episode_length)
+    _, (achieved, at_goal, alive, distance, later) = walk(decide, advance, (physics, ended), keys, chunk_of(agent))
     whole = None if first is None or later is None else jnp.concatenate([first[None], later])
     return Episodes(jnp.concatenate([start[None], achieved]), goal, at_goal, alive, distance, whole)
 

@@ -8,6 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+# What of an agent's losses a line shows: not every agent has every one.
+_LOSSES = (
+    ("critic", "train/critic_loss"),
+    ("actor", "train/actor_loss"),
+    ("accuracy", "train/categorical_accuracy"),
+)
+
 
 class Reporter:
     """Prints the course of one run to a console."""
@@ -64,10 +71,12 @@ class Reporter:
 
     def evaluated(self, record: Mapping[str, float]) -> None:
         """One line per evaluation."""
+        shown = [(name, record[key]) for name, key in _LOSSES if key in record]
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in shown)
         self.say(
             f"{int(record['env_steps']):>11,} env steps  {int(record['grad_steps']):>9,} gradient steps  "
             f"success {record['eval/success_any']:.2f}  time at goal {record['eval/time_at_goal']:6.1f}  "
-            f"critic {record['train/critic_loss']:.3f}  accuracy {record['train/categorical_accuracy']:.2f}  "
+            f"{losses}  "
             f"{human_seconds(record['wall_seconds'])}"
         )
         resets = int(record["train/physics_resets"])
@@ -110,10 +119,13 @@ def summary_table(records: list[dict[str, Any]], compile_seconds: float) -> Tabl
         ("eval/time_at_goal (steps)", "eval/time_at_goal", "{:.1f}"),
         ("eval/distance_end", "eval/distance_end", "{:.3f}"),
         ("train/critic_loss", "train/critic_loss", "{:.3f}"),
+        ("train/actor_loss", "train/actor_loss", "{:.3f}"),
         ("train/categorical_accuracy", "train/categorical_accuracy", "{:.3f}"),
         ("train/grad_steps_per_second", "train/grad_steps_per_second", "{:,.3g}"),
     ):
-        table.add_row(label, *(form.format(r[key]) if r[key] is not None else "-" for r in columns.values()))
+        if key in last:
+            cells = [form.format(r[key]) if r.get(key) is not None else "-" for r in columns.values()]
+            table.add_row(label, *cells)
     table.add_section()
     table.add_row("wall time, compiling included", "", "", human_seconds(last["wall_seconds"]))
     table.add_row("of it tracing and compiling", "", "", human_seconds(compile_seconds))

@@ -8,10 +8,10 @@ last[episode[t]] - t, with no scan over time, no matrix over (time, time), and n
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from eqcrl.relabel import AbstractRelabeller
-from eqcrl.types import Batch, EnvSpec, Key, Transition
+from eqcrl.types import Batch, EnvSpec, Key, Outcome, Transition
 
 
 class Replay(eqx.Module):
@@ -44,6 +44,8 @@ def empty(spec: EnvSpec, capacity: int, num_envs: int) -> Replay:
         jnp.zeros((*shape, spec.action_size)),
         jnp.zeros((*shape, spec.goal_size)),
         jnp.zeros(shape, jnp.int32),
+        jnp.zeros((*shape, spec.goal_size)),
+        jnp.zeros(shape, bool),
     )
     return Replay(data, jnp.zeros(shape, jnp.int32), jnp.zeros((), jnp.int32))
 
@@ -74,20 +76,51 @@ def horizon(replay: Replay, row: Int[Array, "batch"], env: Int[Array, "batch"]) 
     return replay.last[episode % replay.capacity(), env] - time + 1
 
 
-def sample(replay: Replay, relabeller: AbstractRelabeller, batch_size: int, *, key: Key) -> Batch:
+def sample(replay: Replay, relabeller: AbstractRelabeller, batch_size: int, *, key: Key, chunk: int = 1) -> Batch:
     """Positive pairs: (s_t, a_t) uniform over the ring, and the goal achieved `offset` steps later.
 
     The offset never leaves the episode nor crosses the write position: offset d reads `next_achieved_goal` of
-    time t + d - 1, and that transition is of the same episode and not older than t.
+    time t + d - 1, and that transition is of the same episode and not older than t. With them comes the `Outcome` of
+    the step; what of it an agent does not use costs nothing once compiled.
+
+    With `chunk` > 1, `action` is a_t..a_{t + chunk - 1} and the offset counts from the end of the chunk, so that the
+    goal lies at or behind it; what of a chunk lies beyond the episode at hand is zero.
     """
     time_key, env_key, offset_key = jax.random.split(key, 3)
     age = jax.random.randint(time_key, (batch_size,), 0, replay.size())
     row = (replay.inserted - 1 - age) % replay.capacity()
     env = jax.random.randint(env_key, (batch_size,), 0, replay.num_envs())
-    offset = relabeller.offsets(horizon(replay, row, env), key=offset_key)
+    left = horizon(replay, row, env)
+    # Steps before the end of the chunk, as far as the episode goes.
+    inside = jnp.minimum(chunk - 1, left - 1)
+    offset = inside + relabeller.offsets(left - inside, key=offset_key)
     future = (row + offset - 1) % replay.capacity()
+    after = (row + 1) % replay.capacity()
+    terminated = replay.data.terminated[row, env]
+    outcome = Outcome(
+        next_observation=replay.data.observation[after, env],
+        # After a termination nothing is looked up, so nothing is missing.
+        known=(left > 1) | terminated,
+        next_achieved_goal=replay.data.next_achieved_goal[row, env],
+        terminated=terminated,
+        desired_goal=replay.data.desired_goal[row, env],
+    )
     return Batch(
         replay.data.observation[row, env],
-        replay.data.action[row, env],
+        _actions(replay, row, env, left, chunk),
         replay.data.next_achieved_goal[future, env],
+        outcome,
     )
+
+
+def _actions(
+    replay: Replay, row: Int[Array, "batch"], env: Int[Array, "batch"], left: Int[Array, "batch"], chunk: int
+) -> Float[Array, "batch actions"]:
+    """The action in the row and the `chunk - 1` after it, side by side."""
+    if chunk == 1:
+        return replay.data.action[row, env]
+    steps = jnp.arange(chunk, dtype=jnp.int32)
+    rows = (row[:, None] + steps) % replay.capacity()
+    actions = replay.data.action[rows, env[:, None]]
+    inside = steps < left[:, None]
+    return jnp.where(inside[:, :, None], actions, 0.0).reshape(row.shape[0], -1)

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from eqcrl.relabel import AbstractRelabeller
 from eqcrl.types import Batch, EnvSpec, Key, Metrics
 
 AgentState = Any
@@ -30,13 +31,13 @@ class AbstractAgent(eqx.Module):
         goal: Float[Array, "batch goal"],
         *,
         key: Key,
-    ) -> Float[Array, "batch action"]:
+    ) -> Float[Array, "batch actions"]:
         """Sampled actions in [-1, 1], for exploring."""
 
     @abc.abstractmethod
     def act_deterministic(
         self, state: AgentState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"]
-    ) -> Float[Array, "batch action"]:
+    ) -> Float[Array, "batch actions"]:
         """The mode of the policy in [-1, 1], for evaluation."""
 
     @abc.abstractmethod
@@ -50,6 +51,28 @@ class AbstractAgent(eqx.Module):
     @abc.abstractmethod
     def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
         """Estimate of the floats that one update needs beside the state: gradients and saved activations."""
+
+
+class AbstractChunked(eqx.Module):
+    """An agent that decides on several actions at once and takes them without looking again. Optional.
+
+    `act` and `act_deterministic` return chunk * action_size numbers a row: the first action, then the next, ...
+    """
+
+    chunk: eqx.AbstractVar[int]
+
+
+def chunk_of(agent: AbstractAgent) -> int:
+    """Actions that the agent decides on at once."""
+    return agent.chunk if isinstance(agent, AbstractChunked) else 1
+
+
+class AbstractRelabels(eqx.Module):
+    """An agent whose method prescribes the law of its goals, whatever relabeller is configured. Optional."""
+
+    @abc.abstractmethod
+    def relabeller(self) -> AbstractRelabeller:
+        """That law."""
 
 
 class AbstractRemarks(eqx.Module):

@@ -1,6 +1,7 @@
 """Contrastive reinforcement learning: a critic that classifies futures, an actor that climbs it."""
 
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -18,7 +19,8 @@ from eqcrl.agents.abreast import (
     fused_walks,
     kept_floats_per_row,
 )
-from eqcrl.agents.base import AbstractAgent, AbstractRemarks
+from eqcrl.agents.adam import adam_init, adam_step, rate_of
+from eqcrl.agents.base import AbstractAgent, AbstractChunked, AbstractRemarks
 from eqcrl.agents.passes import Gradients, merged_gradients
 from eqcrl.energies import AbstractEnergy
 from eqcrl.errors import ConfigError
@@ -42,18 +44,17 @@ class CRLState(eqx.Module):
     alpha_optimizer: optax.OptState
 
 
-def _rate(text: str) -> Meta:
-    return Meta(gt=0.0, description=f"Adam step size of the {text}")
-
-
-class CRL(AbstractAgent, AbstractRemarks):
+class CRL(AbstractAgent, AbstractChunked, AbstractRemarks):
     """Contrastive RL with a maximum-entropy actor.
 
     critic: loss(logits) + penalty * logsumexp_penalty(logits), logits_ij = energy(phi(s_i, a_i), psi(g_j))
     actor:  mean(alpha log pi(a|s, g) - energy(phi(s, a), psi(g))), a ~ pi(.|s, g)
     alpha:  mean(alpha (-log pi(a|s, g) - target)), target = -target_entropy_scale * action_size
-    The actor steps first, against the critic of before, then the critic, on the same batch.
-    Source: Wang et al. 2025 (arXiv 2503.14858), section 2; Eysenbach et al. 2022 (arXiv 2206.07568).
+    The actor steps first, against the critic of before, then the critic, on the same batch. With `chunk` = k > 1
+    (`crl-chunk`), a stands for the next k actions: the critic is phi(s, a_1..a_k) against goals reached at or after
+    the end of the chunk, the actor decides on k actions at once, and they are taken without looking again.
+    Source: Wang et al. 2025 (arXiv 2503.14858), section 2; Eysenbach et al. 2022 (arXiv 2206.07568); chunks: after
+    arXiv 2608.30640 (3 actions).
     """
 
     actor_arch: AbstractArch
@@ -68,9 +69,14 @@ class CRL(AbstractAgent, AbstractRemarks):
     target_entropy_scale: Annotated[
         float, Meta(description="target entropy per action dimension, negated", extra={"unit": "nats"})
     ] = 0.5
-    actor_rate: Annotated[float, _rate("actor")] = 3e-4
-    critic_rate: Annotated[float, _rate("critic")] = 3e-4
-    alpha_rate: Annotated[float, _rate("entropy coefficient")] = 3e-4
+    actor_rate: Annotated[float, rate_of("actor")] = 3e-4
+    critic_rate: Annotated[float, rate_of("critic")] = 3e-4
+    alpha_rate: Annotated[float, rate_of("entropy coefficient")] = 3e-4
+
+    chunk: Annotated[
+        int,
+        Meta(ge=1, description="actions decided on at once and taken without looking again", extra={"unit": "steps"}),
+    ] = eqx.field(default=1, static=True)
 
     schedule: Annotated[
         Literal["auto", "merged", "abreast"],
@@ -91,6 +97,7 @@ class CRL(AbstractAgent, AbstractRemarks):
     def init(self, spec: EnvSpec, *, key: Key) -> CRLState:
         """Fresh networks; log alpha starts at 0."""
         actor_key, critic_key = jax.random.split(key)
+        spec = EnvSpec(spec.observation_size, spec.action_size * self.chunk, spec.goal_size)
         actor = TanhGaussianActor(self.actor_arch, spec, key=actor_key)
         critic = Critic(self.critic_arch, spec, self.representation_size, key=critic_key)
         log_alpha = jnp.zeros(())
@@ -98,9 +105,9 @@ class CRL(AbstractAgent, AbstractRemarks):
             actor,
             critic,
             log_alpha,
-            _adam_init(self.actor_rate, actor),
-            _adam_init(self.critic_rate, critic),
-            _adam_init(self.alpha_rate, log_alpha),
+            adam_init(self.actor_rate, actor),
+            adam_init(self.critic_rate, critic),
+            adam_init(self.alpha_rate, log_alpha),
         )
 
     def act(
@@ -110,14 +117,14 @@ class CRL(AbstractAgent, AbstractRemarks):
         goal: Float[Array, "batch goal"],
         *,
         key: Key,
-    ) -> Float[Array, "batch action"]:
+    ) -> Float[Array, "batch actions"]:
         """Sampled actions."""
         with products(self.precision):
             return sample(*state.actor(observation, goal), key=key)[0]
 
     def act_deterministic(
         self, state: CRLState, observation: Float[Array, "batch observation"], goal: Float[Array, "batch goal"]
-    ) -> Float[Array, "batch action"]:
+    ) -> Float[Array, "batch actions"]:
         """tanh(mean)."""
         with products(self.precision):
             return jnp.tanh(state.actor(observation, goal)[0])
@@ -198,11 +205,11 @@ class CRL(AbstractAgent, AbstractRemarks):
 
     def apply(self, state: CRLState, gradients: Gradients, action_size: int) -> tuple[CRLState, Metrics]:
         """One step of Adam for each network, and for alpha."""
-        actor, actor_optimizer = _step(self.actor_rate, gradients.actor, state.actor_optimizer, state.actor)
+        actor, actor_optimizer = adam_step(self.actor_rate, gradients.actor, state.actor_optimizer, state.actor)
         target = -self.target_entropy_scale * action_size
         alpha_grad = jax.grad(alpha_loss)(state.log_alpha, gradients.log_prob, target)
-        log_alpha, alpha_optimizer = _step(self.alpha_rate, alpha_grad, state.alpha_optimizer, state.log_alpha)
-        critic, critic_optimizer = _step(self.critic_rate, gradients.critic, state.critic_optimizer, state.critic)
+        log_alpha, alpha_optimizer = adam_step(self.alpha_rate, alpha_grad, state.alpha_optimizer, state.log_alpha)
+        critic, critic_optimizer = adam_step(self.critic_rate, gradients.critic, state.critic_optimizer, state.critic)
         metrics = {
             "critic_loss": gradients.critic_loss,
             "actor_loss": gradients.actor_loss,
@@ -236,6 +243,9 @@ class CRL(AbstractAgent, AbstractRemarks):
         return weights + batch_size * rows + 4 * batch_size**2
 
 
+crl_chunk = partial(CRL, chunk=3)
+
+
 def alpha_loss(log_alpha: Float[Array, ""], log_prob: Float[Array, "batch"], target: float) -> Float[Array, ""]:
     """alpha * mean(-log pi - target): alpha rises while the entropy is below its target.
 
@@ -254,12 +264,3 @@ def logit_metrics(logits: Float[Array, "batch batch"]) -> Metrics:
         "logits_pos": positive / batch,
         "logits_neg": negative / max(batch * (batch - 1), 1),
     }
-
-
-def _adam_init(rate: float, params: Any) -> optax.OptState:
-    return optax.adam(rate).init(params)
-
-
-def _step(rate: float, grad: Any, optimizer: optax.OptState, params: Any) -> tuple[Any, optax.OptState]:
-    updates, optimizer = optax.adam(rate).update(grad, optimizer)
-    return optax.apply_updates(params, updates), optimizer

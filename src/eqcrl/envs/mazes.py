@@ -18,6 +18,8 @@ from eqcrl.errors import ConfigError, did_you_mean
 # The evaluation layouts of the paper's released code (arXiv 2503.14858): goals lie far from the start.
 # It has none for "hardest": here the goals are the cells at least 12 steps along the shortest path from R.
 LAYOUTS: dict[str, str] = {
+    # Not of the paper: no wall inside, goals in the far corners.
+    "open": "#######/#R...G#/#.....#/#.....#/#.....#/#G...G#/#######",
     "u": "#####/#R..#/###.#/#GGG#/#####",
     "u2": "######/#R...#/####.#/#GGGG#/######",
     "u3": "#######/#R....#/#####.#/#GGGGG#/#######",

@@ -41,7 +41,7 @@ class PointMaze(AbstractEnv):
     """
 
     # A file is read once, here: the environment, and the configuration of its run, then hold the grid itself.
-    layout: Annotated[str, Meta(description="name of a built-in layout (u, big, hardest) or path of a text grid")] = (
+    layout: Annotated[str, Meta(description="name of a built-in layout (open, u, big, ...) or path of a text grid")] = (
         eqx.field(default="u", static=True, converter=self_contained)
     )
     start: Annotated[
@@ -159,10 +159,14 @@ class PointMaze(AbstractEnv):
         return self.maze().top_view(self.cell_size)
 
 
+open_floor = partial(PointMaze, layout="open")
 maze_fixed_start = partial(PointMaze, start="fixed")
 u_maze = partial(PointMaze, layout="u")
-u_maze_fixed_start = partial(PointMaze, layout="u", start="fixed")
+u_open_floor = partial(PointMaze, layout="open")
+maze_fixed_start = partial(PointMaze, layout="u", start="fixed")
 big_maze = partial(PointMaze, layout="big", episode_length=200)
-big_maze_fixed_start = partial(PointMaze, layout="big", start="fixed", episode_length=200)
+big_open_floor = partial(PointMaze, layout="open")
+maze_fixed_start = partial(PointMaze, layout="big", start="fixed", episode_length=200)
 hardest_maze = partial(PointMaze, layout="hardest", episode_length=300)
-hardest_maze_fixed_start = partial(PointMaze, layout="hardest", start="fixed", episode_length=300)
+hardest_open_floor = partial(PointMaze, layout="open")
+maze_fixed_start = partial(PointMaze, layout="hardest", start="fixed", episode_length=300)
