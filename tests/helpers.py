@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from eqcrl import checkpoint, trainer
-from eqcrl.assemble import System, assemble, complete
+from eqcrl.assemble import System, assemble, complete, part_signature
 from eqcrl.config import Config
 from eqcrl.programs import Programs, compile_programs
 
@@ -53,6 +53,14 @@ METRICS = {
 def tiny(**settings: Any) -> Config:
     """The tiny configuration, every parameter written out; `train__batch_size=4` sets `train.batch_size`."""
     return complete(Config.load(overrides=TINY | {k.replace("__", "."): v for k, v in settings.items()}))
+
+
+def tiny_agent(name: str, **settings: Any) -> Config:
+    """The tiny configuration with another agent; what only CRL has is left out for it."""
+    has = part_signature("agent", name).settings
+    base = {k: v for k, v in TINY.items() if not k.startswith("agent.") or k.removeprefix("agent.") in has}
+    changes = {"agent": name} | {k.replace("__", "."): v for k, v in settings.items()}
+    return complete(Config.load(overrides=base | changes))
 
 
 @functools.cache

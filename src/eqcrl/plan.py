@@ -10,7 +10,7 @@ from rich.text import Text
 from eqcrl import checkpoint
 from eqcrl import epoch as ep
 from eqcrl.agents.base import AbstractRemarks
-from eqcrl.assemble import System
+from eqcrl.assemble import System, part_signature
 from eqcrl.config import Config
 from eqcrl.envs.base import spec_of
 from eqcrl.types import EnvSpec
@@ -33,10 +33,16 @@ class Plan:
     updates_per_epoch: int
     remarks: tuple[str, ...]
     """What of the agent's settings is not done on this device, and why."""
+    seeds: int = 1
+    """Runs side by side in one program: bytes are those of all of them, steps those of each."""
 
     def total_bytes(self) -> int:
         """Peak estimate on the device."""
-        return self.agent_bytes + self.replay_bytes + self.working_bytes
+        return self.agent_bytes + self.replay_bytes + max(self.working_bytes, self.copied_bytes())
+
+    def copied_bytes(self) -> int:
+        """Of the one seed among several whose state is copied out of theirs to be saved, while nothing is computed."""
+        return (self.agent_bytes + self.replay_bytes) // self.seeds if self.seeds > 1 else 0
 
     def grad_steps_per_env_step(self) -> float:
         """Gradient steps per environment step, while learning."""
@@ -48,8 +54,8 @@ def state_shapes(system: System) -> ep.TrainState:
     return jax.eval_shape(lambda key: ep.init(system.algorithm, key=key), jax.random.key(0))
 
 
-def make_plan(config: Config, system: System) -> Plan:
-    """Work the figures out. Nothing is compiled."""
+def make_plan(config: Config, system: System, seeds: int = 1) -> Plan:
+    """Work the figures out, for so many seeds side by side. Nothing is compiled."""
     shapes = state_shapes(system)
     spec = spec_of(system.algorithm.env.env)
     agent = system.algorithm.agent
@@ -57,9 +63,9 @@ def make_plan(config: Config, system: System) -> Plan:
     return Plan(
         spec=spec,
         parameters=agent.parameter_counts(shapes.agent),
-        agent_bytes=checkpoint.nbytes(shapes.agent),
-        replay_bytes=checkpoint.nbytes(shapes.replay),
-        working_bytes=4 * agent.working_floats(spec, config.train.batch_size),
+        agent_bytes=seeds * checkpoint.nbytes(shapes.agent),
+        replay_bytes=seeds * checkpoint.nbytes(shapes.replay),
+        working_bytes=seeds * 4 * agent.working_floats(spec, config.train.batch_size),
         env_steps=prefill + config.num_epochs() * config.env_steps_per_epoch(),
         prefill_env_steps=prefill,
         epochs=config.num_epochs(),
@@ -67,6 +73,7 @@ def make_plan(config: Config, system: System) -> Plan:
         env_steps_per_epoch=config.env_steps_per_epoch(),
         updates_per_epoch=config.train.updates_per_epoch,
         remarks=agent.remarks(shapes.agent, config.train.batch_size) if isinstance(agent, AbstractRemarks) else (),
+        seeds=seeds,
     )
 
 
@@ -92,6 +99,14 @@ def _arch_text(name: str, params: dict[str, object]) -> str:
     return f"{name} ({', '.join(f'{k} {v}' for k, v in params.items())})" if params else name
 
 
+def _agent_text(config: Config) -> str:
+    """The agent's name, and the parts that it is made of beside networks and environment."""
+    slots = part_signature("agent", config.agent.name).slots
+    parts = {field: getattr(config, field) for field in ("energy", "loss", "actor_goals") if field in slots}
+    made_of = ", ".join(f"{field.replace('_', ' ')} {part.name}" for field, part in parts.items())
+    return f"{config.agent.name}: {made_of}" if made_of else config.agent.name
+
+
 def render_plan(config: Config, plan: Plan, device: str) -> Group:
     """The plan as a small table for the terminal."""
     table = Table.grid(padding=(0, 2))
@@ -103,11 +118,7 @@ def render_plan(config: Config, plan: Plan, device: str) -> Group:
         f"{config.env.name}: observation {sizes.observation_size}, action {sizes.action_size}, "
         f"goal {sizes.goal_size}; {config.train.num_envs} side by side",
     )
-    table.add_row(
-        "agent",
-        f"{config.agent.name}: energy {config.energy.name}, loss {config.loss.name}, "
-        f"actor goals {config.actor_goals.name}",
-    )
+    table.add_row("agent", _agent_text(config))
     table.add_row("architecture", _arch_text(config.arch.name, config.arch.params))
     for field in ("actor_arch", "critic_arch"):
         part = getattr(config, field)
@@ -115,6 +126,9 @@ def render_plan(config: Config, plan: Plan, device: str) -> Group:
             table.add_row(field.replace("_arch", " of its own"), _arch_text(part.name, part.params))
     counts = ", ".join(f"{name} {human_count(n)}" for name, n in plan.parameters.items())
     table.add_row("parameters", f"{human_count(sum(plan.parameters.values()))} ({counts})")
+    if plan.seeds > 1:
+        last = config.seed + plan.seeds - 1
+        table.add_row("seeds", f"{plan.seeds} side by side in one program, {config.seed} to {last}; steps are of each")
     table.add_row(
         "memory, estimated",
         f"{human_bytes(plan.total_bytes())} (networks and Adam "

@@ -15,8 +15,10 @@ from eqcrl.envs.mazes import LAYOUTS, MAX_CELLS, find_maze, parse_maze, self_con
 from eqcrl.errors import ConfigError
 
 # The grids of the paper's released code, typed from its description: train layouts, then evaluation layouts.
+# `open` is ours.
 TRAIN = {
     "u": "#####/#RGG#/###G#/#GGG#/#####",
+    "open": "#######/#RGGGG#/#GGGGG#/#GGGGG#/#GGGGG#/#GGGGG#/#######",
     "u2": "######/#RGGG#/####G#/#GGGG#/######",
     "u3": "#######/#RGGGG#/#####G#/#GGGGG#/#######",
     "u4": "#####/#GGG#/#R#G#/###G#/#G#G#/#GGG#/#####",
@@ -32,6 +34,7 @@ TRAIN = {
 }
 EVALUATION = {
     "u": "#####/#R..#/###.#/#GGG#/#####",
+    "open": "#######/#R...G#/#.....#/#.....#/#.....#/#G...G#/#######",
     "u2": "######/#R...#/####.#/#GGGG#/######",
     "u3": "#######/#R....#/#####.#/#GGGGG#/#######",
     "u4": "#####/#...#/#R#.#/###.#/#G#.#/#GGG#/#####",
@@ -49,6 +52,7 @@ def mask(text: str, symbols: str) -> list[list[bool]]:
 
 WALLS = {
     "u": 18,
+    "open": 24,
     "u2": 21,
     "u3": 24,
     "u4": 24,

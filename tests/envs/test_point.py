@@ -227,6 +227,7 @@ def test_evaluation_goes_from_the_start_cell_to_the_goal_cells() -> None:
 @pytest.mark.parametrize(
     ("name", "layout", "start", "episode_length"),
     [
+        ("point-open", "open", "anywhere", 120),
         ("point-maze", "u", "anywhere", 120),
         ("point-maze-fixed-start", "u", "fixed", 120),
         ("point-u-maze", "u", "anywhere", 120),

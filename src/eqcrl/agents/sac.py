@@ -13,6 +13,7 @@ from eqcrl.agents.adam import adam_init, adam_step, rate_of
 from eqcrl.agents.base import AbstractAgent
 from eqcrl.agents.crl import alpha_loss
 from eqcrl.agents.sparse import (
+    TAU,
     Discount,
     Relabelled,
     RewardScale,
@@ -63,7 +64,7 @@ class SAC(AbstractAgent):
     relabelled: Relabelled = eqx.field(default=0.0, static=True)
     reward: RewardScale = eqx.field(default="-1/0", static=True)
     gamma: Discount = 0.99
-    tau: Tau = 0.005
+    tau: Tau = TAU
     target_entropy_scale: Annotated[
         float, Meta(description="target entropy per action dimension, negated", extra={"unit": "nats"})
     ] = 0.5

@@ -13,6 +13,7 @@ from eqcrl.agents.adam import adam_init, adam_step, rate_of
 from eqcrl.agents.base import AbstractAgent
 from eqcrl.agents.sac import HER_SHARE
 from eqcrl.agents.sparse import (
+    TAU,
     Discount,
     RandomActions,
     Relabelled,
@@ -75,7 +76,7 @@ class TD3(AbstractAgent):
     relabelled: Relabelled = eqx.field(default=0.0, static=True)
     reward: RewardScale = eqx.field(default="-1/0", static=True)
     gamma: Discount = 0.99
-    tau: Tau = 0.005
+    tau: Tau = TAU
     exploration_noise: Noise = 0.1
     random_actions: RandomActions = 0.0
     smoothing_noise: Noise = 0.2

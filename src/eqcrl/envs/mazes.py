@@ -67,6 +67,21 @@ class Maze:
         """Every cell connected to the start, the start included."""
         return np.argwhere(self.steps_from_start() >= 0).astype(np.int32)
 
+    def corridor(self) -> Int[np.ndarray, "cells 2"]:
+        """Row and column of the cells from R on, one after another. Raises: ConfigError for a layout that branches."""
+        steps = self.steps_from_start()
+        cells = self.reachable_cells()
+        cells = cells[np.argsort(steps[cells[:, 0], cells[:, 1]], kind="stable")]
+        # Neighbors one after another, and no others: then there is exactly one way.
+        apart = np.abs(cells[:, None] - cells[None]).sum(-1)
+        numbers = np.arange(len(cells))
+        if not np.array_equal(apart == 1, np.abs(numbers[:, None] - numbers) == 1):
+            raise ConfigError(
+                f"The layout {self.name} is not one corridor that begins at R.",
+                mend="Use u, u2, u3, u4 or u5, or an environment without stitching for this layout.",
+            )
+        return cells
+
     def wall_boxes(self, cell_size: float) -> Float[np.ndarray, "walls 4"]:
         """Upper left and lower right corner of every wall cell, in the units of `cell_size`."""
         centers = self.cells("#").astype(float) * cell_size

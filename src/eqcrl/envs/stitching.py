@@ -21,6 +21,32 @@ from eqcrl.robots.world import check_walls
 from eqcrl.settings import Meta
 from eqcrl.types import Key
 
+CorridorLayout = Annotated[str, Meta(description="name of a built-in corridor (u, u2, ..., u5) or path of a text grid")]
+CorridorStart = Annotated[
+    Literal["corridor", "fixed"], Meta(description="corridor: in any of its cells; fixed: at R (evaluation)")
+]
+MinDistance = Annotated[int, Meta(ge=1, description="least way to the goal", extra={"unit": "cells"})]
+MaxDistance = Annotated[int, Meta(ge=1, description="greatest way to the goal", extra={"unit": "cells"})]
+EvalDistance = Annotated[
+    int, Meta(ge=0, description="way from R to the goal in evaluation; 0: to the far end", extra={"unit": "cells"})
+]
+
+
+def check_distances(maze: Maze, **distances: int) -> None:
+    """Refuse ways that the corridor does not have. Raises: ConfigError."""
+    furthest = len(maze.corridor()) - 1
+    for name, distance in distances.items():
+        if distance > furthest:
+            raise ConfigError(
+                f"{name} = {distance} is longer than the corridor of the layout {maze.name}.",
+                mend=f"Use at most {furthest}.",
+            )
+    if distances["min_distance"] > distances["max_distance"]:
+        raise ConfigError(
+            f"min_distance = {distances['min_distance']} is greater than max_distance = {distances['max_distance']}.",
+            mend="Give a range from small to large.",
+        )
+
 
 class AntStitch(AbstractWalkingAnt):
     """An ant in a corridor that goes from R to its other end; goals lie a number of cells ahead of the start.
@@ -33,21 +59,11 @@ class AntStitch(AbstractWalkingAnt):
     """
 
     physics: Physics = eqx.field(default="auto", static=True, converter=chosen_physics)
-    layout: Annotated[str, Meta(description="name of a built-in corridor (u, u2, ..., u5) or path of a text grid")] = (
-        eqx.field(default="u", static=True, converter=self_contained)
-    )
-    start: Annotated[
-        Literal["corridor", "fixed"], Meta(description="corridor: in any of its cells; fixed: at R (evaluation)")
-    ] = eqx.field(default="corridor", static=True)
-    min_distance: Annotated[int, Meta(ge=1, description="least way to the goal", extra={"unit": "cells"})] = eqx.field(
-        default=1, static=True
-    )
-    max_distance: Annotated[int, Meta(ge=1, description="greatest way to the goal", extra={"unit": "cells"})] = (
-        eqx.field(default=3, static=True)
-    )
-    eval_distance: Annotated[
-        int, Meta(ge=0, description="way from R to the goal in evaluation; 0: to the far end", extra={"unit": "cells"})
-    ] = eqx.field(default=0, static=True)
+    layout: CorridorLayout = eqx.field(default="u", static=True, converter=self_contained)
+    start: CorridorStart = eqx.field(default="corridor", static=True)
+    min_distance: MinDistance = eqx.field(default=1, static=True)
+    max_distance: MaxDistance = eqx.field(default=3, static=True)
+    eval_distance: EvalDistance = eqx.field(default=0, static=True)
     episode_length: EpisodeLength = eqx.field(default=1000, static=True)
     cell_size: CellSize = eqx.field(default=4.0, static=True)
     success_radius: SuccessRadius = eqx.field(default=0.5, static=True)
@@ -57,18 +73,12 @@ class AntStitch(AbstractWalkingAnt):
         if self.start not in ("corridor", "fixed"):
             raise ConfigError(f"start = {self.start!r} is not a start law.", mend="corridor or fixed.")
         check_walls(self.maze(), merged=merges_walls(self.physics))
-        furthest = len(self.corridor()) - 1
-        for name in ("min_distance", "max_distance", "eval_distance"):
-            if getattr(self, name) > furthest:
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)} is longer than the corridor of the layout {self.maze().name}.",
-                    mend=f"Use at most {furthest}.",
-                )
-        if self.min_distance > self.max_distance:
-            raise ConfigError(
-                f"min_distance = {self.min_distance} is greater than max_distance = {self.max_distance}.",
-                mend="Give a range from small to large.",
-            )
+        check_distances(
+            self.maze(),
+            min_distance=self.min_distance,
+            max_distance=self.max_distance,
+            eval_distance=self.eval_distance,
+        )
 
     def maze(self) -> Maze:
         """The validated layout."""
@@ -76,19 +86,7 @@ class AntStitch(AbstractWalkingAnt):
 
     def corridor(self) -> Int[np.ndarray, "cells 2"]:
         """Row and column of its cells from R on. Raises: ConfigError for a layout that branches."""
-        steps = self.maze().steps_from_start()
-        cells = self.maze().reachable_cells()
-        order = np.argsort(steps[cells[:, 0], cells[:, 1]], kind="stable")
-        cells = cells[order]
-        # Neighbors one after another, and no others: then there is exactly one way.
-        apart = np.abs(cells[:, None] - cells[None]).sum(-1)
-        numbers = np.arange(len(cells))
-        if not np.array_equal(apart == 1, np.abs(numbers[:, None] - numbers) == 1):
-            raise ConfigError(
-                f"The layout {self.maze().name} is not one corridor that begins at R.",
-                mend="Use u, u2, u3, u4 or u5, or ant-maze for this layout.",
-            )
-        return cells
+        return self.maze().corridor()
 
     def model(self) -> Model:
         """The ant between the walls."""
