@@ -63,7 +63,7 @@ def critic_step(critics: Any, batch: Any, goal: jax.Array, target: jax.Array, ra
 @pytest.mark.parametrize("relabelled", [0.0, 0.8])
 def test_a_step_of_sac_written_out(relabelled: float) -> None:
     rates = {"actor_rate": 1e-3, "critic_rate": 2e-3, "alpha_rate": 3e-3}
-    agent = SAC(ENV, ARCH, ARCH, relabelled=relabelled, gamma=GAMMA, tau=TAU, **rates)
+    agent = SAC(ENV, ARCH, ARCH, relabelled=relabelled, reward="-1/0", gamma=GAMMA, tau=TAU, **rates)
     state, batch, key = agent.init(SPEC, key=jax.random.key(0)), make_batch(20), jax.random.key(5)
     other = agent.init(SPEC, key=jax.random.key(9))
     state = eqx.tree_at(lambda s: (s.targets, s.log_alpha), state, (other.critics, jnp.array(-0.5)))
@@ -91,7 +91,7 @@ def test_a_step_of_sac_written_out(relabelled: float) -> None:
 
 def test_two_steps_of_td3_written_out() -> None:
     """The first moves the critics alone, the second everything."""
-    agent = TD3(ENV, ARCH, ARCH, relabelled=0.8, gamma=GAMMA, tau=TAU, actor_rate=1e-3, critic_rate=2e-3)
+    agent = TD3(ENV, ARCH, ARCH, relabelled=0.8, reward="-1/0", gamma=GAMMA, tau=TAU, actor_rate=1e-3, critic_rate=2e-3)
     state, batch, key = agent.init(SPEC, key=jax.random.key(0)), make_batch(20), jax.random.key(5)
     other = agent.init(SPEC, key=jax.random.key(9)).policy
     state = eqx.tree_at(
@@ -122,7 +122,7 @@ def test_two_steps_of_td3_written_out() -> None:
 
 
 def test_noise_explores_and_is_not_evaluated() -> None:
-    agent = TD3(ENV, ARCH, ARCH, exploration_noise=0.3)
+    agent = TD3(ENV, ARCH, ARCH, exploration_noise=0.3, random_actions=0.0)
     state = agent.init(SPEC, key=jax.random.key(0))
     observation, goal = jnp.ones((4000, 4)), jnp.ones((4000, 2))
     plain = agent.act_deterministic(state, observation, goal)

@@ -62,7 +62,7 @@ class SAC(AbstractAgent):
     actor_arch: AbstractArch
     critic_arch: AbstractArch
     relabelled: Relabelled = eqx.field(default=0.0, static=True)
-    reward: RewardScale = eqx.field(default="-1/0", static=True)
+    reward: RewardScale = eqx.field(default="0/1", static=True)
     gamma: Discount = 0.99
     tau: Tau = TAU
     target_entropy_scale: Annotated[

@@ -67,18 +67,18 @@ class TD3(AbstractAgent):
     With `relabelled` > 0 (`td3-her`), that share of the goals are achieved ones, with the reward worked out anew. What
     `SparseReward` says of terminations and time limits holds.
     Source: Fujimoto et al. 2018 (arXiv 1802.09477), algorithm 1; clipped targets and HER: Andrychowicz et al. 2017
-    (arXiv 1707.01495).
+    (arXiv 1707.01495); exploring, with noise and with actions drawn uniformly: Plappert et al. 2018 (arXiv 1802.09464).
     """
 
     env: AbstractEnv
     actor_arch: AbstractArch
     critic_arch: AbstractArch
     relabelled: Relabelled = eqx.field(default=0.0, static=True)
-    reward: RewardScale = eqx.field(default="-1/0", static=True)
+    reward: RewardScale = eqx.field(default="0/1", static=True)
     gamma: Discount = 0.99
     tau: Tau = TAU
-    exploration_noise: Noise = 0.1
-    random_actions: RandomActions = 0.0
+    exploration_noise: Noise = 0.2
+    random_actions: RandomActions = 0.3
     smoothing_noise: Noise = 0.2
     smoothing_clip: Annotated[float, Meta(ge=0.0, description="greatest smoothing noise", extra={"unit": "action"})] = (
         0.5

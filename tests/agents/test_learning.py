@@ -1,0 +1,43 @@
+"""Every agent reaches goals on the open floor; hindsight helps where rewards are far. Minutes each: `nox -s agents`."""
+
+import functools
+
+import pytest
+
+import eqcrl
+from eqcrl import registry
+
+AGENTS = sorted(entry.name for entry in registry.entries("agent") if entry.distribution == "eqcrl")
+SETTINGS = {"arch": "resnet-4", "arch.width": 64, "train.num_envs": 256, "train.batch_size": 256, "eval.every": 4}
+# 10,240 steps and 200 gradient steps an epoch. Imitators sharpen until they stop short of their goals, so they get less.
+STEPS = dict.fromkeys(AGENTS, 840_000) | {"gcsl": 640_000, "gcbc": 640_000}
+
+pytestmark = [pytest.mark.slow, pytest.mark.learning]
+
+
+@functools.cache
+def curve(agent: str, env: str, folder: str) -> list[float]:
+    """Success at every evaluation."""
+    settings = SETTINGS | {"agent": agent, "env": env, "train.total_env_steps": STEPS[agent]}
+    run = eqcrl.fit(eqcrl.Config.load(overrides=settings), f"{folder}/{agent}-{env}")
+    found = [record["eval/success_any"] for record in run.metrics]
+    print(f"{agent} on {env}:", " ".join(f"{value:.2f}" for value in found))
+    return found
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("learning"))
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_it_reaches_goals_on_the_open_floor(agent: str, folder: str) -> None:
+    found = curve(agent, "point-open", folder)
+    assert found[0] < 0.5, "there was something to learn"
+    assert found[-1] >= 0.9
+
+
+@pytest.mark.parametrize("plain", ["sac", "td3"])
+def test_hindsight_helps_in_the_maze(plain: str, folder: str) -> None:
+    without, with_it = (curve(agent, "point-u-maze", folder) for agent in (plain, f"{plain}-her"))
+    assert sum(with_it[-5:]) > sum(without[-5:])
