@@ -9,7 +9,7 @@ from eqcrl import registry
 
 AGENTS = sorted(entry.name for entry in registry.entries("agent") if entry.distribution == "eqcrl")
 SETTINGS = {"arch": "resnet-4", "arch.width": 64, "train.num_envs": 256, "train.batch_size": 256, "eval.every": 4}
-# 10,240 steps and 200 gradient steps an epoch. Imitators sharpen until they stop short of their goals, so they get less.
+# 10,240 steps and 200 gradient steps an epoch. Imitators sharpen until they stop short of their goals: less for them.
 STEPS = dict.fromkeys(AGENTS, 840_000) | {"gcsl": 640_000, "gcbc": 640_000}
 
 pytestmark = [pytest.mark.slow, pytest.mark.learning]
