@@ -16,7 +16,7 @@ from eqcrl.envs.point import PointMaze, PointState
 from eqcrl.envs.wrap import BatchedEnv, BatchState
 from eqcrl.losses import InfoNCE
 from eqcrl.nn.mlp import MLP
-from eqcrl.rollout import rollout
+from eqcrl.rollout import rollout, walk
 from eqcrl.types import Transition
 
 ENVS, EPISODE = 6, 5
@@ -100,3 +100,38 @@ def test_the_policy_acts_on_the_commanded_goal_with_noise_of_the_key(maze_steps:
     assert not np.any(same.action == other.action)
     elsewhere = eqx.tree_at(lambda s: s.desired_goal, before, before.desired_goal + 3.0)
     assert not np.any(collect(env, agent_state, elsewhere, 12, jax.random.key(2))[1].action[0] == same.action[0])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 9])
+def test_a_chunk_is_decided_on_once_and_taken_to_its_end(length: int) -> None:
+    """The state counts steps; decisions are the step they were made at, then numbered through the chunk."""
+
+    def decide(step: jax.Array, key: jax.Array) -> jax.Array:
+        return jnp.stack([step * 10.0, step * 10.0 + 1.0, step * 10.0 + 2.0])[None]
+
+    def advance(step: jax.Array, action: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return step + 1.0, action[0, 0]
+
+    steps, taken = walk(decide, advance, jnp.zeros(()), jax.random.split(jax.random.key(0), length), 3)
+    assert float(steps) == length
+    np.testing.assert_array_equal(taken, [30.0 * (t // 3) + t % 3 for t in range(length)])
+
+
+def test_steps_of_a_chunk_have_randomness_of_their_own() -> None:
+    def decide(state: jax.Array, key: jax.Array) -> jax.Array:
+        return jax.random.normal(key, (1, 3))
+
+    def advance(state: jax.Array, action: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return state, (action[0, 0], jax.random.normal(key))
+
+    _, drawn = walk(decide, advance, jnp.zeros(()), jax.random.split(jax.random.key(0), 8), 3)
+    assert len(np.unique(np.concatenate(drawn))) == 16
+
+
+def test_it_records_what_was_commanded_and_what_terminated(maze_steps: Case) -> None:
+    """Mazes terminate nothing; goals change with the episode, not within it."""
+    _, before, after, steps = maze_steps
+    assert not bool(steps.terminated.any())
+    np.testing.assert_array_equal(steps.desired_goal[:5], np.broadcast_to(before.desired_goal, (5, ENVS, 2)))
+    np.testing.assert_array_equal(steps.desired_goal[-1], after.desired_goal)
+    assert not np.array_equal(steps.desired_goal[4], steps.desired_goal[5])
