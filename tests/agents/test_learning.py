@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import flags
 
 from eqcrl import registry
+from helpers import flags
 
 AGENTS = sorted(entry.name for entry in registry.entries("agent") if entry.distribution == "eqcrl")
 SETTINGS = {"arch": "resnet-4", "arch.width": 64, "train.num_envs": 256, "train.batch_size": 256}
