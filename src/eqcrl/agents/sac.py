@@ -70,7 +70,7 @@ class SAC(AbstractAgent):
     ] = 0.5
     actor_rate: Annotated[float, rate_of("actor")] = 3e-4
     critic_rate: Annotated[float, rate_of("critics")] = 3e-4
-    alpha_rate: Annotated[float, rate_of("entropy coefficient")] = 3e-4
+    alpha_rate: Annotated[float, rate_of("entropy coefficient")] = 3e-3
     precision: Annotated[
         Precision, Meta(description="matrix products of the networks: fp32 is exact, tf32 and bf16 round")
     ] = eqx.field(default="fp32", static=True)
@@ -163,4 +163,4 @@ class SAC(AbstractAgent):
 HER_SHARE = 0.8
 """Four achieved goals for each commanded one: k = 4 of Andrychowicz et al. 2017, figure 6."""
 
-sac_her = partial(SAC, relabelled=HER_SHARE)
+sac_her = partial(SAC, relabelled=HER_SHARE, reward="-1/0")

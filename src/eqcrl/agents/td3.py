@@ -168,4 +168,4 @@ class TD3(AbstractAgent):
         return sum(counts.values()) + max(counts.values()) + batch_size * rows
 
 
-td3_her = partial(TD3, relabelled=HER_SHARE)
+td3_her = partial(TD3, relabelled=HER_SHARE, reward="-1/0")
