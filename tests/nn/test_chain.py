@@ -1,5 +1,6 @@
 """The chain's own backward pass against plain autodiff, in float64 and float32, up to 1024 layers."""
 
+from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eqcrl.nn.activations import ActivationName
 from eqcrl.nn.blocks import DenseNormSwish, Residual
 from eqcrl.nn.chain import Layers, chain
 from eqcrl.nn.layers import layer_norm
+from eqcrl.nn.norms import NormName
 from eqcrl.nn.stacked import Remat, stack
 
 WIDTH, ROWS = 8, 5
@@ -54,6 +57,45 @@ def test_values_and_gradients_are_those_of_autodiff(seed: int) -> None:
         np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-13)
         for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(autodiff), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11)
+
+
+def defined(norm: NormName, activation: ActivationName, layers: Layers, x: jax.Array) -> jax.Array:
+    """h_k = activation(norm(h_{k-1} W_k + b_k)) from formulas of this file, left to autodiff."""
+    weights, biases, gains, shifts = layers
+    for k in range(len(weights)):
+        x = x @ weights[k] + biases[k]
+        if norm == "layer":
+            x = x - jnp.mean(x, axis=-1, keepdims=True)
+        if norm != "none":
+            x = x / jnp.sqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-6)
+        x = x if gains is None else x * gains[k]
+        x = x if shifts is None else x + shifts[k]
+        below = jax.scipy.stats.norm.cdf(x)
+        x = {"swish": x / (1.0 + jnp.exp(-x)), "relu": jnp.where(x > 0.0, x, 0.0), "gelu": x * below}[activation]
+    return x
+
+
+@pytest.mark.parametrize("norm", get_args(NormName))
+@pytest.mark.parametrize("activation", get_args(ActivationName))
+def test_every_norm_and_activation_has_the_gradients_of_its_definition(
+    norm: NormName, activation: ActivationName
+) -> None:
+    with jax.enable_x64(True):
+        weight, bias, gain, shift = random_layers(3)
+        parameters = (weight, bias, None if norm == "none" else gain, shift if norm == "layer" else None)
+        x, grad = jnp.asarray(np.random.default_rng(4).normal(size=(2, ROWS, WIDTH)))
+
+        @partial(jax.jit, static_argnums=0)
+        def run(function: Any, parameters: Layers, x: jax.Array) -> Any:
+            value, back = jax.vjp(function, parameters, x)
+            return value, back(grad)
+
+        ours = run(lambda layers, x: chain(layers, x, norm, activation), parameters, x)
+        expected = run(partial(defined, norm, activation), parameters, x)
+        assert jax.tree.structure(ours) == jax.tree.structure(expected)
+        for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-13)
+        assert relative_error(ours, expected) < 1e-13
 
 
 @pytest.mark.parametrize("depth", [4, 64, 1024])

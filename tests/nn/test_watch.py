@@ -138,3 +138,10 @@ def test_a_stream_of_zeros_has_finite_statistics() -> None:
     (found,) = stack_statistics(jax.grad(loss)(watched(silent)))
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[:, :3], np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("solver", ["sweeps", "fused"])
+def test_every_solver_is_watched_by_the_scan(solver: Any, trunk: Any, gradients: tuple[Any, Any]) -> None:
+    other = ResNet(20, WIDTH, depth_solver=solver).build(5, key=jax.random.key(0))
+    (found,) = stack_statistics(jax.jit(jax.grad(loss))(watched(other)))
+    np.testing.assert_allclose(found, stack_statistics(gradients[1])[0], rtol=1e-5)

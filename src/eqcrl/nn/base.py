@@ -1,6 +1,7 @@
 """What an architecture is: a small record of hyper-parameters that builds a trunk of any input size."""
 
 import abc
+from typing import Literal
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -10,6 +11,9 @@ from eqcrl.types import Key
 SMALL = "small"
 """Name for `jax.ad_checkpoint.checkpoint_name`: of what is cheap to keep for the backward pass, such as the statistics
 of a norm."""
+
+Remat = Literal["none", "dots", "block", "nested"]
+"""What a stack of blocks keeps for the backward pass; see `eqcrl.nn.stacked`."""
 
 
 class AbstractLayer(eqx.Module):
@@ -29,12 +33,47 @@ class AbstractBlock(AbstractLayer):
         """Dense layers inside, which is what the depth of an architecture counts."""
 
 
+class AbstractStack(eqx.Module):
+    """Equal blocks applied in order: `blocks` is one block whose every leaf has a leading axis of `count`."""
+
+    blocks: eqx.AbstractVar[AbstractLayer]
+    count: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """What leaves the last block."""
+
+    @abc.abstractmethod
+    def streams(self, x: Float[Array, "*batch width"]) -> Float[Array, "streams *batch width"]:
+        """x, and what leaves each of the blocks, for looking into networks."""
+
+
 class AbstractTrunk(eqx.Module):
     """A network without its head: features of `width` from an input vector. All leaves are arrays."""
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch width"]:
         """Features of the last axis."""
+
+
+class AbstractStreamBlock(AbstractBlock):
+    """A block that says itself what becomes of the stream, and so which network is made of it. Optional.
+
+    `resnet` adds no identity around such a block; it hands over its sizes. Norm, activation, residual and depth solver
+    are then no settings of the network.
+    """
+
+    @classmethod
+    @abc.abstractmethod
+    def trunk(cls, input_size: int, width: int, count: int, scale: float, remat: Remat, *, key: Key) -> AbstractTrunk:
+        """A network of `count` blocks. `scale` is what the recipe multiplies each of their additions with; a block that
+        adds nothing has no use for it.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def saved_floats_per_row(cls, width: int, count: int, remat: Remat) -> int:
+        """Floats that the backward pass of that network keeps for each row of a batch."""
 
 
 class AbstractArch(eqx.Module):

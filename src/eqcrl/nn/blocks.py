@@ -5,9 +5,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from eqcrl.nn.activations import ActivationName
 from eqcrl.nn.base import AbstractBlock, AbstractLayer
 from eqcrl.nn.chain import chain
 from eqcrl.nn.layers import Dense, init_weight
+from eqcrl.nn.norms import NORMS, NormName
 from eqcrl.types import Key
 
 LAYERS = 4
@@ -42,6 +44,39 @@ class DenseNormSwish(AbstractBlock):
         """The branch alone, without the identity."""
         rows = x.reshape(-1, x.shape[-1])
         return chain((self.weight, self.bias, self.scale, self.shift), rows).reshape(x.shape)
+
+
+class DenseNormActivation(AbstractBlock):
+    """`DenseNormSwish` with another norm or activation: h_k = activation(norm(h_{k-1} W_k + b_k)), k = 1..4.
+
+    The same initial weights from the same key; a norm begins with gain 1 and shift 0, as far as it has them. Source
+    of the ablations: Wang et al. 2025 (arXiv 2503.14858), figure 16.
+    """
+
+    weight: Float[Array, "layers width width"]
+    bias: Float[Array, "layers width"]
+    scale: Float[Array, "layers width"] | None
+    shift: Float[Array, "layers width"] | None
+    norm: NormName = eqx.field(static=True)
+    activation: ActivationName = eqx.field(static=True)
+
+    def __init__(self, width: int, norm: NormName, activation: ActivationName, *, key: Key):
+        plain = DenseNormSwish(width, key=key)
+        self.weight, self.bias = plain.weight, plain.bias
+        self.scale = plain.scale if NORMS[norm].gain else None
+        self.shift = plain.shift if NORMS[norm].shift else None
+        self.norm, self.activation = norm, activation
+
+    @staticmethod
+    def dense_layers() -> int:
+        """Four."""
+        return LAYERS
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """The branch alone, without the identity."""
+        rows = x.reshape(-1, x.shape[-1])
+        layers = (self.weight, self.bias, self.scale, self.shift)
+        return chain(layers, rows, self.norm, self.activation).reshape(x.shape)
 
 
 class DenseSwish(AbstractBlock):

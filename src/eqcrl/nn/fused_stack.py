@@ -5,12 +5,12 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import AbstractLayer
+from eqcrl.nn.base import AbstractLayer, AbstractStack, Remat
 from eqcrl.nn.blocks import DenseNormSwish
-from eqcrl.nn.stacked import Remat, Stacked
+from eqcrl.nn.stacked import Stacked
 
 
-class FusedStack(eqx.Module):
+class FusedStack(AbstractStack):
     """The same parameters and, called as a function, the same scan as `Stacked`.
 
     The schedule `abreast` walks such stacks by `eqcrl.nn.fused`, two launches a network and direction.
@@ -23,6 +23,10 @@ class FusedStack(eqx.Module):
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """x_{l+1} = block_l(x_l) for l = 0..count-1; returns the last."""
         return Stacked(self.blocks, self.count, self.remat)(x)
+
+    def streams(self, x: Float[Array, "*batch width"]) -> Float[Array, "streams *batch width"]:
+        """x_0 to x_count."""
+        return Stacked(self.blocks, self.count, self.remat).streams(x)
 
 
 def refused(branch: DenseNormSwish, rows: int, device: Any) -> str | None:

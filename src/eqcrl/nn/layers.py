@@ -1,4 +1,4 @@
-"""Dense and LayerNorm with the initialization of the paper."""
+"""Dense and norms with the initialization of the paper."""
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ from eqcrl.nn.precision import matmul
 from eqcrl.types import Key
 
 EPS = 1e-6
-"""Added to the variance of a LayerNorm, as in Flax."""
+"""Added to the variance or mean square of a norm, as in Flax."""
 
 
 def init_weight(key: Key, input_size: int, output_size: int) -> Float[Array, "input output"]:
@@ -69,3 +69,19 @@ class LayerNorm(eqx.Module):
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """Apply to the last axis."""
         return layer_norm(x, self.scale, self.shift)
+
+
+class RMSNorm(eqx.Module):
+    """scale * x / sqrt(mean(x^2) + eps) over the last axis, with a learned scale (from 1).
+
+    Source: Zhang and Sennrich 2019 (arXiv 1910.07467).
+    """
+
+    scale: Float[Array, "width"]
+
+    def __init__(self, width: int):
+        self.scale = jnp.ones(width)
+
+    def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
+        """Apply to the last axis."""
+        return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + EPS) * self.scale

@@ -15,18 +15,17 @@ refused with the reason, see `eqcrl.nn.scannable`.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.base import SMALL, AbstractLayer
+from eqcrl.nn.base import SMALL, AbstractLayer, AbstractStack, Remat
 from eqcrl.nn.scannable import check_call, check_leaves
 from eqcrl.types import Key
 
-Remat = Literal["none", "dots", "block", "nested"]
 Body = Callable[[Array, Any], tuple[Array, None]]
 
 
@@ -49,8 +48,8 @@ def group_size(count: int) -> int:
     return min(divisors, key=lambda d: abs(math.log(d / math.sqrt(count))))
 
 
-class Stacked(eqx.Module):
-    """`blocks` is one block whose every leaf has a leading axis of `count`; calling applies them in order."""
+class Stacked(AbstractStack):
+    """Block after block, by one scan."""
 
     blocks: AbstractLayer
     count: int = eqx.field(static=True)
@@ -71,6 +70,15 @@ class Stacked(eqx.Module):
             one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.blocks)
             check_call(one, jax.ShapeDtypeStruct(x.shape, x.dtype))
             raise
+
+    def streams(self, x: Float[Array, "*batch width"]) -> Float[Array, "streams *batch width"]:
+        """x_0 to x_count. Nothing else is kept: one may want to look deeper than training has memory for."""
+
+        def body(x: Array, block: AbstractLayer) -> tuple[Array, Array]:
+            after = block(x)
+            return after, after
+
+        return jnp.concatenate([x[None], jax.lax.scan(jax.checkpoint(body, prevent_cse=False), x, self.blocks)[1]])
 
     def _scanned(self, body: Body, x: Array) -> Array:
         if self.remat != "nested":

@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from eqcrl.nn.base import AbstractLayer
+from eqcrl.nn.base import AbstractLayer, AbstractStack
 from eqcrl.nn.blocks import Residual
 from eqcrl.nn.precision import Precision, in_force
+from eqcrl.nn.stacked import Stacked
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "tf32": 3e-4, "bf16": 3e-3}
 """Of the change by the last sweep, relative to what differs between rows: somewhat more than the rounding of products
@@ -145,7 +146,7 @@ def _backward(saved: tuple[Residual, Array], grad: Array) -> tuple[Residual, Arr
 _swept.defvjp(_forward, _backward)
 
 
-class Swept(eqx.Module):
+class Swept(AbstractStack):
     """A stack of residual blocks like `Stacked`, solved by sweeps; values and gradients are close to the scan's."""
 
     blocks: AbstractLayer
@@ -157,3 +158,7 @@ class Swept(eqx.Module):
             return x
         rows = x.reshape(-1, x.shape[-1])
         return _swept(self.blocks, rows).reshape(x.shape)  # type: ignore[union-attr]  (custom_vjp hides it)
+
+    def streams(self, x: Float[Array, "*batch width"]) -> Float[Array, "streams *batch width"]:
+        """x_0 to x_count, by the scan: exactly."""
+        return Stacked(self.blocks, self.count, "block").streams(x)

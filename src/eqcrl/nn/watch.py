@@ -17,9 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eqcrl.nn.fused_stack import FusedStack
-from eqcrl.nn.stacked import Stacked
-from eqcrl.nn.sweeps import Swept
+from eqcrl.nn.base import AbstractStack
 
 
 class Watched(eqx.Module):
@@ -29,19 +27,14 @@ class Watched(eqx.Module):
     transformations of JAX a third party puts around the stack.
     """
 
-    stacked: Stacked | Swept | FusedStack
+    stacked: AbstractStack
     slots: Float[Array, "blocks 4"]
 
     def __call__(self, x: Float[Array, "*batch width"]) -> Float[Array, "*batch width"]:
         """As the stack does."""
-
-        def body(x: Array, block: Any) -> tuple[Array, Array]:
-            after = block(x)
-            return after, jax.lax.stop_gradient(_measured(x, after))
-
-        # Only block inputs are kept: one may want to look deeper than training has memory for.
-        x, found = jax.lax.scan(jax.checkpoint(body, prevent_cse=False), x, self.stacked.blocks)
-        return _leave(x, self.slots, found)
+        streams = self.stacked.streams(x)
+        seen = jax.lax.stop_gradient(streams)
+        return _leave(streams[-1], self.slots, jax.vmap(_measured)(seen[:-1], seen[1:]))
 
 
 @jax.custom_vjp
@@ -107,6 +100,6 @@ def _is_watched(node: Any) -> bool:
 
 
 def _is_plain_stack(node: Any) -> bool:
-    if not isinstance(node, Stacked | Swept | FusedStack) or node.count == 0:
+    if not isinstance(node, AbstractStack) or node.count == 0:
         return False
     return all(leaf.ndim and leaf.shape[0] == node.count for leaf in jax.tree.leaves(node.blocks))
