@@ -14,13 +14,12 @@ from matplotlib.collections import FillBetweenPolyCollection, LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from eqcrl.config import Config
 from eqcrl.envs.base import TopView
 from eqcrl.envs.mazes import find_maze, parse_maze
 from eqcrl.errors import RunError, UsageError
 from eqcrl.evaluate import Episodes
-from eqcrl.plots import compare, group_runs, learning_curve, mean_interval, trajectories
-from eqcrl.plots.groups import align, series
+from eqcrl.plots import compare, compare_panels, learning_curve, trajectories
+from eqcrl.plots.groups import align
 from eqcrl.plots.style import LINE_COLORS, LINE_DASHES, house_style, line_style
 
 CELL = 2.0
@@ -115,89 +114,7 @@ def test_learning_curve_without_data_is_an_error(records: list[dict[str, float]]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_several_records_at_one_step_the_last_counts() -> None:
-    records = [*records_of([0.0, 0.1, 0.2]), {"env_steps": 1000, "eval/success_any": 0.7}]
-    steps, values = series(records, "eval/success_any", "env_steps")
-    np.testing.assert_array_equal(steps, [0, 1000, 2000])
-    np.testing.assert_array_equal(values, [0.0, 0.7, 0.2])
-
-
-# --- groups
-
-
-def config_of(seed: int, **settings: object) -> Config:
-    return Config.load(overrides={"seed": seed} | {k.replace("__", "."): v for k, v in settings.items()})
-
-
-def test_runs_that_differ_by_seed_only_are_one_group() -> None:
-    runs = [
-        (config_of(seed, arch__depth=depth), records_of([seed + depth])) for seed in (2, 0, 1) for depth in (64, 8, 256)
-    ]
-    groups = group_runs(runs)
-    assert list(groups) == ["arch.depth=8", "arch.depth=64", "arch.depth=256"]  # as numbers, not as text
-    assert groups["arch.depth=64"] == [records_of([seed + 64]) for seed in (2, 0, 1)]
-
-
-def test_a_label_has_every_setting_that_differs() -> None:
-    groups = group_runs([
-        (config_of(0, arch__depth=8, train__batch_size=256), records_of([0])),
-        (config_of(0, arch__depth=64, train__batch_size=512), records_of([0])),
-    ])  # fmt: skip
-    assert list(groups) == ["arch.depth=8, train.batch_size=256", "arch.depth=64, train.batch_size=512"]
-
-
-def test_a_label_leaves_out_what_the_name_of_a_part_implies() -> None:
-    u, big = ({"env": f"point-{name}-maze", "env.layout": name} for name in ("u", "big"))
-    groups = group_runs([(Config.load(overrides=o), records_of([0])) for o in (u, big)])
-    assert list(groups) == ["env=point-big-maze", "env=point-u-maze"]
-    longer = Config.load(overrides=u | {"env.episode_length": 200})
-    plain = Config.load(overrides=u | {"env.episode_length": 120})
-    assert list(group_runs([(longer, records_of([0])), (plain, records_of([0]))])) == [
-        "env.episode_length=120", "env.episode_length=200",
-    ]  # fmt: skip
-
-
-def test_one_group_alone_is_named_by_agent_and_environment() -> None:
-    assert list(group_runs([(config_of(0), records_of([0])), (config_of(1), records_of([0]))])) == [
-        "crl on point-u-maze"
-    ]
-
-
-def test_a_seed_does_not_count_twice() -> None:
-    with pytest.raises(UsageError, match="same configuration and the same seed 3"):
-        group_runs([(config_of(3), records_of([0])), (config_of(3), records_of([1]))])
-
-
-def test_no_runs_are_an_error() -> None:
-    with pytest.raises(UsageError, match="no runs to compare"):
-        group_runs([])
-
-
-# --- mean and interval
-
-
-def test_interval_contains_the_mean_and_shrinks_with_more_seeds() -> None:
-    values = np.random.default_rng(1).normal(size=(40, 25))
-    widths = []
-    for seeds in (3, 10, 40):
-        low, high = mean_interval(values[:seeds])
-        mean = values[:seeds].mean(axis=0)
-        assert (low <= mean).all()
-        assert (mean <= high).all()
-        widths.append((high - low).mean())
-    # By sqrt(10/40) in the limit.
-    assert widths[2] < 0.65 * widths[1] < 0.65 * widths[0]
-    assert widths[2] == pytest.approx(2 * 1.96 / np.sqrt(40), rel=0.15)
-
-
-def test_interval_is_the_same_every_time() -> None:
-    values = np.random.default_rng(2).normal(size=(5, 4))
-    np.testing.assert_array_equal(mean_interval(values), mean_interval(values))
-
-
-def test_interval_of_one_seed_is_refused() -> None:
-    with pytest.raises(ValueError, match="two seeds"):
-        mean_interval(np.zeros((1, 4)))
+# --- comparison
 
 
 def test_curves_meet_on_one_grid_without_extrapolation() -> None:
@@ -209,9 +126,6 @@ def test_curves_meet_on_one_grid_without_extrapolation() -> None:
     np.testing.assert_allclose(values, [[0.5, 1.0, 1.5], [5, 10, 15]])
     with pytest.raises(UsageError, match="do not overlap: one starts at 30"):
         align([(np.array([0.0, 10.0]), np.zeros(2)), (np.array([30.0, 40.0]), np.zeros(2))])
-
-
-# --- comparison
 
 
 def bands(figure: Figure) -> list[FillBetweenPolyCollection]:
@@ -235,6 +149,33 @@ def test_compare_draws_mean_and_band_of_several_seeds_and_no_band_of_one(tmp_pat
     assert np.asarray(corners)[:, 1].min() == pytest.approx(0.0)
     assert np.asarray(corners)[:, 1].max() == pytest.approx(1.0)
     assert Image.open(tmp_path / "compare.png").size == tuple(round(150 * side) for side in figure.get_size_inches())
+
+
+def test_the_curve_is_the_interquartile_mean(tmp_path: Path) -> None:
+    """One seed of five that learns nothing, and one that is far ahead, do not move it."""
+    runs = [records_of([0.0, value]) for value in (0.0, 0.5, 0.55, 0.6, 1.0)]
+    figure = compare({"a": runs}, "eval/success_any", tmp_path / "a.png")
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0.0, 0.55])
+    assert figure.axes[0].get_title() == "interquartile mean over seeds with its 95% bootstrap interval"
+
+
+def test_every_environment_has_a_panel_and_a_label_one_look(tmp_path: Path) -> None:
+    def seeds(count: int) -> list[list[dict[str, float]]]:
+        return [records_of([0.1 * i, 0.2]) for i in range(count)]
+
+    panels = {"maze": {"a": seeds(3), "b": seeds(3)}, "arm": {"b": seeds(3)}, "ant": {"b": seeds(1), "a": seeds(3)}}
+    figure = compare_panels(panels, "eval/success_any", tmp_path / "panels.png")
+    assert [axes.get_title() for axes in figure.axes] == ["maze", "arm", "ant"]
+    # Colors follow the label, not its place in the panel.
+    first, second = LINE_COLORS[:2]
+    assert [[line.get_color() for line in axes.lines] for axes in figure.axes] == [
+        [first, second], [second], [second, first],
+    ]  # fmt: skip
+    assert legend_of(figure) == ["a (3 seeds)", "b (ant: 1 seed, no interval; others: 3 seeds)"]
+    shown = [text.get_window_extent() for text in figure.legends[0].get_texts()]
+    assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in shown)
+    with pytest.raises(UsageError, match="no runs to compare"):
+        compare_panels({"maze": panels["maze"], "arm": {}}, "eval/success_any", tmp_path / "none.png")
 
 
 def test_compare_wraps_names_that_are_wider_than_the_figure(tmp_path: Path) -> None:

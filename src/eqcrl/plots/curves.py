@@ -2,40 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from eqcrl.errors import UsageError, did_you_mean
-from eqcrl.plots.groups import Records, align, mean_interval, require_metric, series
+from eqcrl.plots.groups import align, require_metric
+from eqcrl.plots.layout import by_panel, legend_below, panel_figure, seeds_text
+from eqcrl.plots.metrics import SHARE_LIMITS, SHARES, metric_limits, metric_name
 from eqcrl.plots.output import save_figure
 from eqcrl.plots.style import house_style, line_style, new_figure
+from eqcrl.statistics import Records, curve_band, iqm_curve, series
 
-LEGEND_COLUMNS = 84
-"""Characters of a line of the legend: what fits under the figure."""
 X_AXES = ("env_steps", "grad_steps", "wall_seconds")
 
-_LABELS = {
-    "eval/success_any": "success at any step (share)",
-    "eval/success_end": "success at the last step (share)",
-    "eval/time_at_goal": "time at goal (steps per episode)",
-    "eval/distance_end": "distance to goal at the end",
-    "eval/episode_length": "episode length (steps)",
-    "train/critic_loss": "critic loss",
-    "train/actor_loss": "actor loss",
-    "train/categorical_accuracy": "categorical accuracy (share)",
-    "train/logits_pos": "logits of positive pairs",
-    "train/logits_neg": "logits of negative pairs",
-    "train/entropy": "policy entropy (nats)",
-    "train/env_steps_per_second": "environment steps per second",
-    "train/grad_steps_per_second": "gradient steps per second",
-}
-_SHARES = ("eval/success_any", "eval/success_end", "train/categorical_accuracy")
 # Title of the panel, its lines and their names. Panels of which a run has no metric are left out.
 _PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("success (share)", (("eval/success_any", "at any step"), ("eval/success_end", "at the last step"))),
@@ -76,8 +61,8 @@ def learning_curve(records: Records, path: str | Path, *, title: str = "", x: st
                 xs, values = series(records, metric, x)
                 axes.plot(xs / scale.divisor, values, **line_style(i), **_marker(len(xs)), label=label)
             axes.set_title(name)
-            if all(metric in _SHARES for metric, _ in lines):
-                axes.set_ylim(-0.03, 1.03)
+            if all(metric in SHARES for metric, _ in lines):
+                axes.set_ylim(*SHARE_LIMITS)
             if last > first:  # the same range everywhere, though losses begin one evaluation later
                 margin = 0.04 * (last - first)
                 axes.set_xlim((first - margin) / scale.divisor, (last + margin) / scale.divisor)
@@ -100,39 +85,61 @@ def compare(
     x: str = "env_steps",
     title: str = "",
 ) -> Figure:
-    """One curve per group: the mean over its runs, and the 95% bootstrap interval of that mean as a band.
+    """One curve per group: the interquartile mean over its runs, and its 95% bootstrap interval as a band.
 
     The runs of a group (`group_runs`) are interpolated onto one grid and cut where the shortest ends. A group
     of one run is drawn without a band. Raises: UsageError for an empty group, a metric that a run lacks, an
     unknown `x` or suffix; RunError if the disk refuses.
     """
+    return compare_panels({"": groups}, metric, path, x=x, title=title)
+
+
+def compare_panels(
+    panels: Mapping[str, Mapping[str, Sequence[Records]]],
+    metric: str,
+    path: str | Path,
+    *,
+    x: str = "env_steps",
+    title: str = "",
+) -> Figure:
+    """The same with a panel for each environment (`eqcrl.plots.groups.panels`); a label looks the same in all of them.
+
+    Raises: UsageError as `compare` does, also if nothing is left to compare.
+    """
     _check_x(x)
-    if not groups or not all(groups.values()):
+    if not panels or not all(groups and all(groups.values()) for groups in panels.values()):
         raise UsageError("There are no runs to compare.", mend="Give at least one run in every group.")
-    require_metric([records for runs in groups.values() for records in runs], metric)
-    curves = {label: [series(records, metric, x) for records in runs] for label, runs in groups.items()}
-    for label, runs in curves.items():
-        missing = sum(len(xs) == 0 for xs, _ in runs)
-        if missing:
-            raise UsageError(
-                f"{missing} of the {len(runs)} runs of {label!r} lack {metric!r} over {x}.",
-                mend="Leave them out, or choose another metric.",
-            )
-    scale = _XScale(x, max(xs[-1] for runs in curves.values() for xs, _ in runs))
+    require_metric([records for groups in panels.values() for runs in groups.values() for records in runs], metric)
+    curves = {
+        name: {label: _curves(label, runs, metric, x) for label, runs in groups.items()}
+        for name, groups in panels.items()
+    }
+    everything = [curve for groups in curves.values() for runs in groups.values() for curve in runs]
+    scale = _XScale(x, max(xs[-1] for xs, _ in everything))
+    marker = _marker(max(len(xs) for xs, _ in everything))
+    labels = list(dict.fromkeys(label for groups in curves.values() for label in groups))
+    notes = {
+        label: by_panel({name: _note(groups[label]) for name, groups in curves.items() if label in groups})
+        for label in labels
+    }
+    entries = [f"{label} ({note})" for label, note in notes.items()]
+    several = any(len(runs) > 1 for groups in curves.values() for runs in groups.values())
+    said = "interquartile mean over seeds with its 95% bootstrap interval" if several else ""
     with house_style():
-        legend_lines = sum(1 + (len(label) + 30) // LEGEND_COLUMNS for label in groups)
-        figure = new_figure(6.4, 4.0 + 0.2 * legend_lines)
-        axes = figure.add_subplot()
-        marker = _marker(max(len(xs) for runs in curves.values() for xs, _ in runs))
-        for i, (label, runs) in enumerate(curves.items()):
-            _draw_group(axes, label, runs, i, scale, marker)
-        scale.dress(axes)
-        axes.set_ylabel(_LABELS.get(metric, metric))
-        if metric in _SHARES:
-            axes.set_ylim(-0.03, 1.03)
-        several = any(len(runs) > 1 for runs in curves.values())
-        axes.set_title(title or ("mean over seeds with its 95% bootstrap interval" if several else ""))
-        figure.legend(loc="outside lower center", ncols=1, handlelength=3.2)
+        figure, grid = panel_figure(len(curves), width=4.2, height=3.8, single=6.4, columns=2, entries=entries)
+        for axes, (name, groups) in zip(grid, curves.items(), strict=True):
+            for label, runs in groups.items():
+                _draw_group(axes, runs, labels.index(label), scale, marker)
+            scale.dress(axes)
+            limits = metric_limits(metric)
+            if limits is not None:
+                axes.set_ylim(*limits)
+            axes.set_title(name or title or said)
+        if "" not in curves and (title or said):
+            figure.suptitle(title or said, fontsize=11)
+        for axes in grid[:: 2 if len(grid) > 1 else 1]:
+            axes.set_ylabel(metric_name(metric))
+        legend_below(figure, [(Line2D([], [], **line_style(i), **marker), entry) for i, entry in enumerate(entries)])
         save_figure(figure, Path(path))
     return figure
 
@@ -140,20 +147,32 @@ def compare(
 Curve = tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]
 
 
-def _draw_group(
-    axes: Axes, label: str, runs: Sequence[Curve], index: int, scale: "_XScale", marker: dict[str, Any]
-) -> None:
-    grid, values = align(runs)
-    seeds = f"{len(runs)} seeds" if len(runs) > 1 else "1 seed, no interval"
+def _curves(label: str, runs: Sequence[Records], metric: str, x: str) -> list[Curve]:
+    curves = [series(records, metric, x) for records in runs]
+    missing = sum(len(xs) == 0 for xs, _ in curves)
+    if missing:
+        raise UsageError(
+            f"{missing} of the {len(runs)} runs of {label!r} lack {metric!r} over {x}.",
+            mend="Leave them out, or choose another metric.",
+        )
+    return curves
+
+
+def _note(runs: Sequence[Curve]) -> str:
+    grid, _ = align(runs)
     longest = max(xs[-1] for xs, _ in runs)
     # Runs stopped early shorten their group's curve; that must not look as if training had ended there.
     cut = ", cut where the shortest ends" if grid[-1] < 0.95 * longest else ""
+    return seeds_text(len(runs)) + cut
+
+
+def _draw_group(axes: Axes, runs: Sequence[Curve], index: int, scale: "_XScale", marker: dict[str, Any]) -> None:
+    grid, values = align(runs)
     style = line_style(index)
     at = grid / scale.divisor
-    shown = fill(f"{label} ({seeds}{cut})", LEGEND_COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
-    axes.plot(at, values.mean(axis=0), **style, **marker, label=shown)
+    axes.plot(at, iqm_curve(values), **style, **marker)
     if len(runs) > 1:
-        low, high = mean_interval(values)
+        low, high = curve_band(values)
         axes.fill_between(at, low, high, color=style["color"], alpha=0.2, linewidth=0)
 
 

@@ -16,6 +16,11 @@ ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 LINE_COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 # Four dashes beside seven colors: 28 lines that no color alone tells apart, also in a gray copy.
 LINE_DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Filled areas in a gray copy; the first is plain.
+HATCHES = ("", "//", "..", "\\\\", "xx", "--", "++")
+# Of one hue to the color-blind too, and evenly lighter in gray.
+GRADUAL = "cividis"
 
 WALL, FREE, INK = "#4A4F57", "#FFFFFF", "#222222"
 
@@ -68,6 +73,11 @@ def line_style(index: int) -> dict[str, Any]:
         "color": LINE_COLORS[index % len(LINE_COLORS)],
         "linestyle": LINE_DASHES[index % len(LINE_DASHES)],
     }
+
+
+def marker_style(index: int) -> dict[str, Any]:
+    """Color, dash and marker of the line of few points with that index."""
+    return line_style(index) | {"marker": MARKERS[index % len(MARKERS)], "markersize": 6}
 
 
 def rgb(color: str) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import EllipseCollection, LineCollection, PolyCollection
+from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from eqcrl.envs.base import TopView
 from eqcrl.errors import UsageError
 from eqcrl.evaluate import Episodes
+from eqcrl.plots.ground import draw_ground
 from eqcrl.plots.output import save_figure
 from eqcrl.plots.plane import Plane, plane_of
 from eqcrl.plots.style import BLACK, BLUE, GREEN, VERMILLION, WALL, house_style, new_figure
@@ -44,7 +45,7 @@ def trajectories(
     drawn = min(num_drawn, plane.num_episodes())
     with house_style():
         figure, axes = _lay_out(plane)
-        _set_up(axes, plane)
+        draw_ground(axes, plane.walls, plane.low, plane.high)
         _draw_goals(axes, plane, drawn)
         _draw_paths(axes, plane, drawn)
         share = f"success in {int(plane.success().sum())} of {plane.num_episodes()} episodes"
@@ -69,21 +70,6 @@ def _lay_out(plane: Plane) -> tuple[Figure, Axes]:
     figure.set_layout_engine("none")
     box = (left / total_width, 1 - (top + height) / total_height, width / total_width, height / total_height)
     return figure, figure.add_axes(box)
-
-
-def _set_up(axes: Axes, plane: Plane) -> None:
-    axes.set_aspect("equal")
-    axes.set_xlim(plane.low[1], plane.high[1])
-    axes.set_ylim(plane.high[0], plane.low[0])  # the first coordinate points down
-    axes.set_xlabel("goal coordinate 1")
-    axes.set_ylabel("goal coordinate 0")
-    axes.grid(False)
-    corners = [
-        [(left, top), (right, top), (right, bottom), (left, bottom)]
-        for top, left, bottom, right in plane.walls.tolist()
-    ]
-    # Not antialiased: the seam between two neighboring boxes would show as a hairline.
-    axes.add_collection(PolyCollection(corners, facecolors=WALL, linewidths=0, antialiaseds=False), autolim=False)
 
 
 def _draw_goals(axes: Axes, plane: Plane, drawn: int) -> None:
