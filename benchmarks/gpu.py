@@ -328,6 +328,73 @@ def epoch_split(sizes: Sizes, clock: Clock) -> None:
         )
 
 
+SEEDS = (1, 2, 4, 8)
+"""Numbers of seeds that are trained side by side."""
+
+
+def several_seeds(sizes: Sizes, clock: Clock) -> None:
+    """Gradient steps per second of all seeds together, and environment steps likewise, when so many are one program.
+
+    The ratio is to the same seeds one after another, that is to the rate of one seed.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from benchmarks import cases
+    from eqcrl import epoch as ep
+
+    slowest = 0.0
+    for depth in sizes.depths[:3]:
+        algorithm = cases.algorithm(
+            depth,
+            sizes.width,
+            sizes.batch_size,
+            train__num_envs=sizes.num_envs,
+            train__unroll_length=sizes.unroll_length,
+            replay__capacity=10 * sizes.unroll_length,
+            train__updates_per_epoch=sizes.updates,
+            replay__min_filled=sizes.unroll_length,
+        )
+        one: dict[str, float] = {}
+        for seeds in SEEDS:
+            if clock.left() < 1.5 * slowest:
+                say({"depth": depth, "seeds": seeds, "not_measured": "no time was left"})
+                continue
+            began = time.perf_counter()
+
+            def each(function: Callable[..., Any], seeds: int = seeds) -> Any:
+                return function if seeds == 1 else jax.vmap(function)
+
+            keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
+            init = jax.jit(each(lambda key, algorithm=algorithm: ep.init(algorithm, key=key)))
+            held = {"state": init(keys[0] if seeds == 1 else keys)}
+            programs = {
+                name: jax.jit(each(lambda state, of=of, algorithm=algorithm: of(algorithm, state)), donate_argnums=0)
+                .lower(held["state"])
+                .compile()
+                for name, of in (("collect", lambda a, s: (ep.collect(a, s), ())), ("epoch", ep.epoch))
+            }
+
+            def run(program: Any, held: dict[str, Any] = held) -> None:
+                held["state"], _ = jax.block_until_ready(program(held["state"]))
+
+            took = {n: timed(lambda p=p, run=run: run(p), 3)["seconds"] for n, p in programs.items()}
+            ratios = {f"{name}_ratio": seeds * one.setdefault(name, s) / s for name, s in took.items()}
+            say(
+                {
+                    "depth": depth,
+                    "seeds": seeds,
+                    "seconds": took,
+                    "gradient_steps_per_second": seeds * sizes.updates / took["epoch"],
+                    "env_steps_per_second_collecting": (seeds * sizes.num_envs * sizes.unroll_length / took["collect"]),
+                    **ratios,
+                    "memory": cases.memory(programs["epoch"]),
+                    "memory_stats": jax.devices()[0].memory_stats(),
+                }
+            )
+            slowest = max(slowest, time.perf_counter() - began)
+
+
 PARTS: dict[str, Callable[[Sizes, Clock], None]] = {
     part.__name__: part
     for part in (
@@ -337,6 +404,7 @@ PARTS: dict[str, Callable[[Sizes, Clock], None]] = {
         compile_epoch,
         environment,
         epoch_split,
+        several_seeds,
         physics,
         gradient_step_unrolled,
     )

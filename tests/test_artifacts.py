@@ -13,6 +13,7 @@ from rich.console import Console
 
 from eqcrl import artifacts, trainer
 from eqcrl.errors import RunError, UsageError
+from eqcrl.logbook import Logbook
 from eqcrl.run import Run, load
 from eqcrl.rundir import RunDir
 from eqcrl.trainer import Outcome, Trainer
@@ -27,7 +28,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A finished run in which no picture has been drawn."""
     monkeypatch.setattr(trainer, "compile_programs", lambda system: tiny_programs())
     directory = RunDir.create(tmp_path / "run", tiny(), {})
-    outcome = Trainer(tiny(), tiny_system(), directory, Console(quiet=True)).train()
+    (outcome,) = Trainer([Logbook(tiny(), directory)], tiny_system(), Console(quiet=True)).train()
     return Run(directory, tiny(), tiny_system(), outcome)
 
 

@@ -26,7 +26,7 @@ def test_shallow_networks_are_timed_as_they_are() -> None:
 def test_deep_networks_are_timed_at_two_depths_and_the_rest_follows_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a machine on which a layer takes 1 ms of an update and 2 ms of a step, and everything else 10 ms."""
 
-    def measure(system: System, config: Config) -> tuple[float, float]:
+    def measure(system: System, config: Config, seeds: int) -> tuple[float, float]:
         depth = system.algorithm.agent.actor_arch.depth  # type: ignore[attr-defined]
         return 0.01 + 0.001 * depth, 0.01 + 0.002 * depth
 

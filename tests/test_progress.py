@@ -60,7 +60,7 @@ def test_a_resumed_run_counts_from_where_it_stands() -> None:
 def test_one_line_an_evaluation_where_there_is_no_terminal() -> None:
     console, text = plain()
     with Reporter(console, 10, 0) as reporter:
-        reporter.evaluated(RECORD)
+        reporter.evaluated(RECORD, 0)
     lines = [line for line in text.getvalue().splitlines() if line.strip()]
     assert len(lines) == 1
     for part in ("10,240 env steps", "200 gradient steps", "success 0.25", "critic 2.500", "75 s"):
@@ -70,9 +70,9 @@ def test_one_line_an_evaluation_where_there_is_no_terminal() -> None:
 
 def test_diverged_physics_is_reported_when_it_happens_and_not_again() -> None:
     console, text = plain()
-    with Reporter(console, 10, 0, resets=2) as reporter:
+    with Reporter(console, 10, 0, resets={4: 2}) as reporter:
         for resets in (2.0, 5.0, 5.0):
-            reporter.evaluated(RECORD | {"train/physics_resets": resets})
+            reporter.evaluated(RECORD | {"train/physics_resets": resets}, 4)
     assert text.getvalue().count("diverged") == 1
     assert "3 resets since the last line, 5 so far" in text.getvalue()
 
@@ -83,7 +83,7 @@ def test_a_live_bar_on_a_terminal() -> None:
     with Reporter(console, 10, 0) as reporter:
         reporter.learning_starts()
         reporter.epoch_done(3)
-        reporter.evaluated(RECORD)
+        reporter.evaluated(RECORD, 0)
         reporter.progress.refresh()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text.getvalue())
     assert "3/10" in shown

@@ -22,6 +22,7 @@ from rich.console import Console
 from eqcrl import checkpoint, trainer
 from eqcrl.config import Config
 from eqcrl.errors import CheckpointError, DivergenceError, RunError
+from eqcrl.logbook import Logbook
 from eqcrl.plan import state_shapes
 from eqcrl.programs import Programs
 from eqcrl.rundir import RunDir
@@ -80,8 +81,9 @@ def go(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
         config = config or tiny()
         monkeypatch.setattr(trainer, "compile_programs", lambda system: wrap(tiny_programs()))
         run = RunDir(path) if path.exists() else RunDir.create(path, config, {})
-        loop = Trainer(config, tiny_system(), run, console or Console(quiet=True))
-        return loop.train(loop.restore())
+        loop = Trainer([Logbook(config, run)], tiny_system(), console or Console(quiet=True))
+        (outcome,) = loop.train(loop.restore())
+        return outcome
 
     return call
 
@@ -93,7 +95,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(trainer, "compile_programs", lambda system: tiny_programs())
         path = tmp_path_factory.mktemp("reference") / "run"
         run = RunDir.create(path, tiny(), {})
-        loop = Trainer(tiny(), tiny_system(), run, Console(quiet=True))
+        loop = Trainer([Logbook(tiny(), run)], tiny_system(), Console(quiet=True))
         loop.train(loop.restore())
     return path
 
@@ -342,7 +344,7 @@ def test_a_disk_that_refuses_the_metrics(
     monkeypatch.undo()
     assert checkpoint.numbers(run / "checkpoints") == [6]
     monkeypatch.setattr(trainer, "compile_programs", lambda system: tiny_programs())
-    loop = Trainer(tiny(), tiny_system(), RunDir(run), Console(quiet=True))
+    loop = Trainer([Logbook(tiny(), RunDir(run))], tiny_system(), Console(quiet=True))
     loop.train(loop.restore())
     assert_same_run(run, reference)
 

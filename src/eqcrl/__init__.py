@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from eqcrl.run import fit as fit
     from eqcrl.run import load as load
     from eqcrl.run import resume as resume
+    from eqcrl.seeds import fit_seeds as fit_seeds
+    from eqcrl.seeds import resume_seeds as resume_seeds
 
 __version__ = "0.1.0"
 
@@ -25,10 +27,12 @@ _HOME = {
     "EqcrlError": "eqcrl.errors",
     "Run": "eqcrl.run",
     "fit": "eqcrl.run",
+    "fit_seeds": "eqcrl.seeds",
     "load": "eqcrl.run",
     "resume": "eqcrl.run",
+    "resume_seeds": "eqcrl.seeds",
 }
-__all__ = ["Config", "EqcrlError", "Run", "__version__", "fit", "load", "resume"]
+__all__ = ["Config", "EqcrlError", "Run", "__version__", "fit", "fit_seeds", "load", "resume", "resume_seeds"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from eqcrl.epoch import TrainState
 from eqcrl.errors import CheckpointError
+from eqcrl.files import writing
 
 FORMAT = 1
 FILES = ("agent", "rest")
@@ -124,6 +125,16 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def forget_after(folder: Path, number: int) -> None:
+    """Remove the checkpoints beyond this one. Raises: RunError."""
+    for later in numbers(folder):
+        if later > number:
+            hidden = folder / f".{later:09d}.{os.getpid()}.part"  # at once: half a checkpoint is never seen
+            with writing(folder):
+                os.replace(folder / f"{later:09d}", hidden)
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
 def latest(folder: Path) -> Path:
     """The newest checkpoint. Raises: CheckpointError if there is none."""
     known = numbers(folder)
@@ -209,6 +220,24 @@ def load(path: Path, like: TrainState) -> TrainState:
 def load_agent(path: Path, like: TrainState) -> Any:
     """The agent alone, without reading the replay. Raises: CheckpointError."""
     return _load_file(path, "agent", like.agent, read_manifest(path))
+
+
+def stacked(states: Iterable[TrainState]) -> TrainState:
+    """One state with a leading axis over these, put together leaf by leaf on the host: nothing is there twice."""
+    rows: list[list[Any]] = []
+    keys: list[bool] = []
+    structure: Any = None
+    for state in states:
+        keys = [_is_key(leaf) for leaf in jax.tree.leaves(state)]
+        plain, structure = jax.tree.flatten(_plain(state))
+        rows.append(jax.device_get(plain))
+    leaves = []
+    for i, is_key in enumerate(keys):
+        leaf = jnp.asarray(np.stack([row[i] for row in rows]))
+        leaves.append(jax.random.wrap_key_data(leaf) if is_key else leaf)
+        for row in rows:
+            row[i] = None
+    return jax.tree.unflatten(structure, leaves)
 
 
 def nbytes(shapes: Any) -> int:

@@ -13,7 +13,7 @@ from eqcrl.assemble import assemble
 from eqcrl.config import PART_KINDS, Config, Part
 from eqcrl.errors import ConfigError
 from eqcrl.nn.stacked import Remat
-from eqcrl.plan import Plan, human_bytes
+from eqcrl.plan import Plan, human_bytes, make_plan
 
 POLICIES: tuple[Remat, ...] = get_args(Remat)
 """From what is computed least to what is kept least."""
@@ -97,12 +97,16 @@ def refuse_beyond(config: Config, plan: Plan, memory: Memory | None) -> None:
 
 def _what_fits(config: Config, plan: Plan, available: int) -> str:
     """The setting nearest to what was asked for with which the plan fits, or which part is too large."""
+    if plan.seeds > 1 and (seeds := _seeds_that_fit(plan, available)):
+        fewer = make_plan(config, assemble(config), seeds).total_bytes()
+        return f"With --num-seeds {seeds} it needs {human_bytes(fewer)}; train the other seeds after them."
     fixed = plan.agent_bytes + plan.replay_bytes
     size = config.train.batch_size
     choices = {"": assemble(config).algorithm.agent, **_agents_by_policy(config)}
 
     def needed(flags: str, batch: int) -> int:
-        return fixed + 4 * choices[flags].working_floats(plan.spec, batch)
+        working = plan.seeds * 4 * choices[flags].working_floats(plan.spec, batch)
+        return fixed + max(working, plan.copied_bytes())
 
     for flags in choices:
         if flags and needed(flags, size) <= available:
@@ -124,6 +128,14 @@ def _what_fits(config: Config, plan: Plan, available: int) -> str:
     if plan.replay_bytes == largest:
         return "The replay is too large: lower replay.capacity or train.num_envs."
     return "Networks, optimizers and gradients alone are too large: lower the width or the depth."
+
+
+def _seeds_that_fit(plan: Plan, available: int) -> int:
+    """The largest number of seeds with which the plan fits; 0 if a single one does not."""
+    state, working = (plan.agent_bytes + plan.replay_bytes) // plan.seeds, plan.working_bytes // plan.seeds
+    # Several hold the copy of one that is saved, while nothing is computed.
+    several = min(available // (state + working), available // state - 1)
+    return several if several > 1 else int(state + working <= available)
 
 
 def _agents_by_policy(config: Config) -> dict[str, AbstractAgent]:
@@ -158,10 +170,14 @@ def _rows_that_fit(config: Config, plan: Plan, available: int) -> str | None:
     """The largest replay.capacity with which the plan fits; None if that is too small to learn from."""
     row = plan.replay_bytes / config.replay.capacity
     capacity = int((available - plan.agent_bytes - plan.working_bytes) / row)
+    if plan.seeds > 1:
+        # Nor may the seed that is copied to be saved be too large.
+        capacity = min(capacity, int((available * plan.seeds / (plan.seeds + 1) - plan.agent_bytes) / row))
     least = max(config.replay.min_filled, config.train.unroll_length)
     if capacity < least:
         return None
     digit = 10 ** max(len(str(capacity)) - 2, 0)
     capacity = max(capacity // digit * digit, least)
-    needed = plan.agent_bytes + plan.working_bytes + capacity * row
+    kept = plan.agent_bytes + capacity * row
+    needed = kept + max(plan.working_bytes, kept / plan.seeds if plan.seeds > 1 else 0)
     return f"With --replay.capacity {capacity} it needs {human_bytes(needed)}."

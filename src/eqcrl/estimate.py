@@ -1,5 +1,6 @@
 """How long a run will take on the device at hand: a few of its steps, timed, and multiplied out."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from eqcrl import replay as rb
 from eqcrl.assemble import System, assemble, build_part
 from eqcrl.config import PART_KINDS, Config, Part
 from eqcrl.envs.base import spec_of
@@ -46,14 +48,14 @@ class Estimate:
         return plan.grad_steps * self.update + steps * self.env_step
 
 
-def estimate(config: Config, system: System) -> Estimate:
-    """Time the run's own programs on its own sizes, replay apart."""
+def estimate(config: Config, system: System, seeds: int = 1) -> Estimate:
+    """Time the run's own programs on its own sizes, replay apart; those of so many seeds side by side."""
     deepest = max((d for d in _depths(config).values()), default=0)
     if deepest <= DEEP:
-        return Estimate(*_measure(system, config))
+        return Estimate(*_measure(system, config, seeds))
     shrunk = [_at_share(config, share) for share in SHARES]
     depths = [max(_depths(c).values()) for c in shrunk]
-    measured = [_measure(assemble(c), config) for c in shrunk]
+    measured = [_measure(assemble(c), config, seeds) for c in shrunk]
     update, env_step = (_line([d / deepest for d in depths], [m[i] for m in measured]) for i in (0, 1))
     return Estimate(update, env_step, tuple(depths))
 
@@ -63,6 +65,7 @@ def estimate_text(config: Config, plan: Plan, found: Estimate, episode_length: i
     updates = 1 / found.update
     rate = f"{updates:,.0f}" if updates >= 100 else f"{updates:.3g}"
     how = f", from depths {' and '.join(map(str, found.depths))}" if found.depths else ""
+    how += f", of each of the {plan.seeds} seeds" if plan.seeds > 1 else ""
     return (
         f"Estimated time on this device: {human_seconds(found.total(config, plan, episode_length))}, compiling apart "
         f"({rate} gradient steps/s{how}; {config.train.num_envs / found.env_step:,.0f} environment "
@@ -94,18 +97,19 @@ def _line(at: list[float], values: list[float]) -> float:
     return values[1] + slope * (1.0 - at[1])
 
 
-def _measure(system: System, config: Config) -> tuple[float, float]:
-    """Seconds of a gradient step, and of a step of all environments."""
+def _measure(system: System, config: Config, seeds: int) -> tuple[float, float]:
+    """Seconds of a gradient step, and of a step of all environments, of all seeds at once."""
     algorithm, key = system.algorithm, jax.random.key(0)
-    spec, size = spec_of(algorithm.env.env), config.train.batch_size
+    spec = spec_of(algorithm.env.env)
     options = compiler_options(system)
-    state = jax.jit(lambda key: algorithm.agent.init(spec, key=key))(key)
-    envs = jax.jit(algorithm.env.reset, compiler_options=options)(key)
-    batch = Batch(
-        jax.random.normal(key, (size, spec.observation_size)),
-        jax.random.uniform(key, (size, spec.action_size), minval=-1.0),
-        jax.random.normal(key, (size, spec.goal_size)),
-    )
+
+    def each(function: Callable[..., Any]) -> Callable[..., Any]:
+        return function if seeds == 1 else jax.vmap(function)
+
+    key = key if seeds == 1 else jax.random.split(key, seeds)
+    state = jax.jit(each(lambda key: algorithm.agent.init(spec, key=key)))(key)
+    envs = jax.jit(each(algorithm.env.reset), compiler_options=options)(key)
+    batch = _batch(system, config.train.batch_size)
 
     def update(state: Any, key: Key) -> Any:
         return algorithm.agent.update(state, batch, key=key)[0]
@@ -116,11 +120,26 @@ def _measure(system: System, config: Config) -> tuple[float, float]:
         # Something of every step must be asked for, or the compiler leaves out what only the replay would use.
         return agent, envs, sum(jnp.sum(x.astype(float)) for x in jax.tree.leaves(seen))
 
-    step = _seconds(jax.jit(steps, compiler_options=options), (state, envs), key)
-    return _seconds(jax.jit(update), state, key), step / ROLLOUT
+    step = _seconds(jax.jit(each(steps), compiler_options=options), (state, envs), key)
+    return _seconds(jax.jit(each(update)), state, key), step / ROLLOUT
 
 
-def _seconds(program: Callable[[Any, Key], Any], start: Any, key: Key) -> float:
+def _batch(system: System, rows: int) -> Batch:
+    """Numbers in [-1, 1] in the shapes of what the agent learns from."""
+    algorithm = dataclasses.replace(system.algorithm, batch_size=rows)
+
+    def drawn(key: Key) -> Batch:
+        return algorithm.sample(rb.empty(spec_of(algorithm.env.env), 2, algorithm.env.num_envs), key=key)
+
+    def numbers(shape: Any) -> Any:
+        if not jnp.issubdtype(shape.dtype, jnp.floating):
+            return jnp.ones(shape.shape, shape.dtype)
+        return jax.random.uniform(jax.random.key(1), shape.shape, minval=-1.0)
+
+    return jax.tree.map(numbers, jax.eval_shape(drawn, jax.random.key(0)))
+
+
+def _seconds(program: Callable[[Any, Any], Any], start: Any, key: Any) -> float:
     """The shortest of several calls: what else runs on the machine only adds."""
     jax.block_until_ready(program(start, key))
     best, began = float("inf"), time.monotonic()

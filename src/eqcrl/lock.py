@@ -17,8 +17,8 @@ LOCK, HOLDER = ".lock", ".writer.json"
 
 
 @contextmanager
-def claimed(directory: Path) -> Iterator[None]:
-    """Within the block no other process writes this run.
+def claimed(directory: Path, what: str = "run") -> Iterator[None]:
+    """Within the block no other process writes this run, or whatever `what` says lies there.
 
     The operating system holds the lock and lets go of it when the process ends, however it ends: a run that was killed
     is free at once, though its lock file is still there.
@@ -31,7 +31,7 @@ def claimed(directory: Path) -> Iterator[None]:
             lock.acquire(blocking=False)
         except Timeout:
             raise RunError(
-                f"The run {directory} is being written by another process{_holder(directory)}.",
+                f"The {what} {directory} is being written by another process{_holder(directory)}.",
                 mend="Wait for it or stop it (Ctrl-C or SIGTERM: it saves everything), then resume.",
             ) from None
     try:

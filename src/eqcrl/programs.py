@@ -21,7 +21,10 @@ Evaluate = Callable[[Any, Key], tuple[Metrics, Episodes]]
 
 @dataclass(frozen=True)
 class Programs:
-    """Compiled functions; `collect` and `epoch` consume the state they are given (its buffers are donated)."""
+    """Compiled functions; `collect` and `epoch` consume the state they are given (its buffers are donated).
+
+    Those of several seeds have one more axis, the first one, over the seeds: in keys, states, metrics and episodes.
+    """
 
     init: Callable[[Key], ep.TrainState]
     collect: Callable[[ep.TrainState], ep.TrainState]
@@ -30,6 +33,8 @@ class Programs:
     finite: Callable[[Any], Any]
     """For an agent's state, whether each leaf is finite: the same tree with booleans."""
     compile_seconds: dict[str, float]
+    lane: Callable[[ep.TrainState, Any], ep.TrainState] | None = None
+    """A copy of the state of one of several seeds, by its place; None for a single one."""
 
 
 def compiler_options(system: System) -> dict[str, Any]:
@@ -62,12 +67,14 @@ def evaluation(
     return evaluate
 
 
-def compile_programs(system: System) -> Programs:
-    """Trace and compile everything that a training run calls; what was compiled before is read from the cache."""
+def compile_programs(system: System, seeds: int | None = None) -> Programs:
+    """Trace and compile everything that a training run calls; what was compiled before is read from the cache.
+
+    With a number of `seeds`, for so many runs side by side: each program is that of one run under `jax.vmap`.
+    """
     compile_cache.turn_on()
     algorithm = system.algorithm
-    shapes = state_shapes(system)
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key, shapes = jax.eval_shape(lambda: jax.random.key(0)), state_shapes(system)
     options = compiler_options(system)
     seconds: dict[str, float] = {}
 
@@ -78,11 +85,20 @@ def compile_programs(system: System) -> Programs:
         seconds[name] = time.monotonic() - start
         return program
 
+    def each(name: str, function: Callable[..., Any], *args: Any, donate: bool = False) -> Any:
+        return compiled(name, function if seeds is None else jax.vmap(function), *args, donate=donate)
+
+    lane = None
+    if seeds is not None:
+        key, shapes = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), x), (key, shapes))
+        one = jax.ShapeDtypeStruct((), jnp.int32)
+        lane = compiled("lane", lambda state, place: jax.tree.map(lambda leaf: leaf[place], state), shapes, one)
     return Programs(
-        init=compiled("init", lambda key: ep.init(algorithm, key=key), key),
-        collect=compiled("collect", lambda state: ep.collect(algorithm, state), shapes, donate=True),
-        epoch=compiled("epoch", lambda state: ep.epoch(algorithm, state), shapes, donate=True),
-        evaluate=compiled("evaluate", evaluation(system), shapes.agent, key),
-        finite=compiled("finite", lambda agent: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), agent), shapes.agent),
+        init=each("init", lambda key: ep.init(algorithm, key=key), key),
+        collect=each("collect", lambda state: ep.collect(algorithm, state), shapes, donate=True),
+        epoch=each("epoch", lambda state: ep.epoch(algorithm, state), shapes, donate=True),
+        evaluate=each("evaluate", evaluation(system), shapes.agent, key),
+        finite=each("finite", lambda agent: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), agent), shapes.agent),
         compile_seconds=seconds,
+        lane=lane,
     )

@@ -1,7 +1,7 @@
 """What a person sees while training: a live bar on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,15 +17,16 @@ _LOSSES = (
 
 
 class Reporter:
-    """Prints the course of one run to a console."""
+    """Prints the course of a run to a console, or of several with different seeds that are trained side by side."""
 
-    def __init__(self, console: Console, total_epochs: int, first_epoch: int, resets: int = 0):
+    def __init__(self, console: Console, total_epochs: int, first_epoch: int, resets: Mapping[int, int] | None = None):
         self.console = console
         self.total = total_epochs
         self.first = first_epoch
         self.done = first_epoch
         self.started: float | None = None
-        self.resets = resets
+        self.resets = dict(resets or {})
+        """Seed -> resets of diverged physics that were told, or happened in an earlier process."""
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
@@ -69,21 +70,47 @@ class Reporter:
                 f"{human_seconds(left)} without evaluations, done {at}."
             )
 
-    def evaluated(self, record: Mapping[str, float]) -> None:
-        """One line per evaluation."""
-        shown = [(name, record[key]) for name, key in _LOSSES if key in record]
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in shown)
+    def evaluated(self, record: Mapping[str, float], seed: int) -> None:
+        """One line per evaluation of a run."""
+        self._line(record, [f"{label} {form(record[key])}" for label, key, form in SHOWN if key in record])
+        self._tell_resets(seed, record, "The physics diverged")
+        self.progress.update(self.task, status=f"success {record['eval/success_any']:.2f}")
+
+    def evaluated_seeds(self, records: Mapping[int, Mapping[str, float]]) -> None:
+        """One line for all seeds: means, and of what is scored the least and greatest too."""
+        first = next(iter(records.values()))
+        told = [f"{len(records)} seeds"]
+        for label, key, form in SHOWN:
+            values = [record[key] for record in records.values() if key in record]
+            if values:
+                mean, *ends = (form(x).strip() for x in (sum(values) / len(values), min(values), max(values)))
+                told.append(f"{label} {mean}" + (f" ({' to '.join(ends)})" if key.startswith("eval/") else ""))
+        self._line(first, told)
+        for seed, record in records.items():
+            self._tell_resets(seed, record, f"Seed {seed}: the physics diverged")
+        success = sum(record["eval/success_any"] for record in records.values()) / len(records)
+        self.progress.update(self.task, status=f"success {success:.2f}")
+
+    def _line(self, record: Mapping[str, float], measures: Sequence[str]) -> None:
         self.say(
             f"{int(record['env_steps']):>11,} env steps  {int(record['grad_steps']):>9,} gradient steps  "
-            f"success {record['eval/success_any']:.2f}  time at goal {record['eval/time_at_goal']:6.1f}  "
-            f"{losses}  "
-            f"{human_seconds(record['wall_seconds'])}"
+            f"{'  '.join(measures)}  {human_seconds(record['wall_seconds'])}"
         )
-        resets = int(record["train/physics_resets"])
-        if resets > self.resets:
-            self.say(f"The physics diverged: {resets - self.resets:,} resets since the last line, {resets:,} so far.")
-            self.resets = resets
-        self.progress.update(self.task, status=f"success {record['eval/success_any']:.2f}")
+
+    def _tell_resets(self, seed: int, record: Mapping[str, float], what: str) -> None:
+        now, before = int(record["train/physics_resets"]), self.resets.get(seed, 0)
+        if now > before:
+            self.say(f"{what}: {now - before:,} resets since the last line, {now:,} so far.")
+            self.resets[seed] = now
+
+
+SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("success", "eval/success_any", "{:.2f}".format),
+    ("time at goal", "eval/time_at_goal", "{:6.1f}".format),
+    ("critic", "train/critic_loss", "{:.3f}".format),
+    ("accuracy", "train/categorical_accuracy", "{:.2f}".format),
+)
+"""What the line of an evaluation tells, where the agent records it."""
 
 
 def human_seconds(seconds: float) -> str:
@@ -129,4 +156,37 @@ def summary_table(records: list[dict[str, Any]], compile_seconds: float) -> Tabl
     table.add_section()
     table.add_row("wall time, compiling included", "", "", human_seconds(last["wall_seconds"]))
     table.add_row("of it tracing and compiling", "", "", human_seconds(compile_seconds))
+    return table
+
+
+def seeds_table(finals: Mapping[int, Mapping[str, Any] | None], compile_seconds: float) -> Table:
+    """The last evaluation of each seed (None: it has none) and their mean, a row each."""
+    table = Table(title="Summary: the last evaluation of each seed", title_justify="left")
+    columns = (
+        ("env steps", "env_steps", "{:,.0f}"),
+        ("success_any", "eval/success_any", "{:.3f}"),
+        ("success_end", "eval/success_end", "{:.3f}"),
+        ("time_at_goal (steps)", "eval/time_at_goal", "{:.1f}"),
+        ("distance_end", "eval/distance_end", "{:.3f}"),
+        ("critic_loss", "train/critic_loss", "{:.3f}"),
+    )
+    table.add_column("seed")
+    for label, _, _ in columns:
+        table.add_column(label, justify="right")
+
+    def cell(value: float | None, form: str) -> str:
+        return "-" if value is None else form.format(value)
+
+    for seed, record in finals.items():
+        table.add_row(str(seed), *(cell((record or {}).get(key), form) for _, key, form in columns))
+    table.add_section()
+    means = []
+    for _, key, form in columns:
+        values = [r[key] for r in finals.values() if r is not None and r.get(key) is not None]
+        means.append(cell(sum(values) / len(values) if values else None, form))
+    table.add_row("mean", *means)
+    wall = max((r["wall_seconds"] for r in finals.values() if r is not None), default=0.0)
+    table.caption = (
+        f"All seeds together took {human_seconds(wall)}, {human_seconds(compile_seconds)} of it tracing and compiling."
+    )
     return table

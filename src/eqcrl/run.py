@@ -19,6 +19,7 @@ from eqcrl.envs.base import AbstractEnv, spec_of
 from eqcrl.errors import ConfigError
 from eqcrl.evaluate import Episodes, Record
 from eqcrl.lock import claimed
+from eqcrl.logbook import Logbook
 from eqcrl.plan import make_plan, render_plan, state_shapes
 from eqcrl.programs import compiler_options, evaluation
 from eqcrl.rundir import RunDir, default_path, make_header
@@ -56,6 +57,7 @@ class Run:
     ) -> Float[Array, "*batch action"]:
         """The deterministic action in [-1, 1] for one observation and goal, or for a batch of them.
 
+        Of an agent that decides on several actions at once, the first of them.
         Raises: ValueError if the sizes are not those of the environment that the run was trained on.
         """
         spec = spec_of(self.system.algorithm.env.env)
@@ -68,7 +70,7 @@ class Run:
         rows = self._act(
             self.agent_state, observation.reshape(-1, spec.observation_size), goal.reshape(-1, spec.goal_size)
         )
-        return rows.reshape(*observation.shape[:-1], spec.action_size)
+        return rows[:, : spec.action_size].reshape(*observation.shape[:-1], spec.action_size)
 
     def eval_env(self, env: Part | None = None, *, training_starts: bool = False) -> AbstractEnv:
         """Where to evaluate: as the run did, or in another environment, by its evaluation's starts and goals.
@@ -146,7 +148,8 @@ def fit(
     header = make_header(config, argv, [str(d) for d in jax.devices()])
     directory = RunDir.create(path, config, header)
     with claimed(directory.path):
-        return Run(directory, config, system, Trainer(config, system, directory, console).train())
+        (outcome,) = Trainer([Logbook(config, directory)], system, console).train()
+        return Run(directory, config, system, outcome)
 
 
 def resume(
@@ -161,22 +164,28 @@ def resume(
     directory = RunDir.open(path)
     recorded = complete(directory.config())
     config = recorded if changes is None else complete(changes)
-    differ = difference(recorded, config, RESUMABLE)
-    if differ:
-        rows = "; ".join(f"{k} is {a!r} there, {b!r} was asked for" for k, (a, b) in differ.items())
-        raise ConfigError(
-            f"The run {directory.path} cannot continue with another configuration: {rows}.",
-            mend=f"Only {', '.join(RESUMABLE)} may change; start a new run for the rest.",
-        )
+    refuse_changes(directory.path, recorded, config)
     config.validate()
     system = assemble(config)
     # Not refused for its estimated memory: it has run before, and its sizes cannot change.
     console.print(render_plan(config, make_plan(config, system), device_text()))
-    trainer = Trainer(config, system, directory, console)
+    trainer = Trainer([Logbook(config, directory)], system, console)
     with claimed(directory.path):
         # Nothing of the run is touched before its checkpoint has been read and believed.
         state = trainer.restore()
         directory.note_resume(argv)
         if config != recorded:
             directory.write_config(config)
-        return Run(directory, config, system, trainer.train(state))
+        (outcome,) = trainer.train(state)
+        return Run(directory, config, system, outcome)
+
+
+def refuse_changes(path: Path, recorded: Config, asked: Config) -> None:
+    """Raises: ConfigError if the run that was recorded at this path cannot continue with what is asked for."""
+    differ = difference(recorded, asked, RESUMABLE)
+    if differ:
+        rows = "; ".join(f"{k} is {a!r} there, {b!r} was asked for" for k, (a, b) in differ.items())
+        raise ConfigError(
+            f"The run {path} cannot continue with another configuration: {rows}.",
+            mend=f"Only {', '.join(RESUMABLE)} may change; start a new run for the rest.",
+        )

@@ -66,9 +66,12 @@ class RunDir:
         """An existing run directory. Raises: UsageError if there is no run at this path."""
         run = RunDir(path)
         if not run.config_file.is_file():
+            below = sorted(p.parent.name for p in run.path.glob("seed*/config.toml"))
             raise UsageError(
                 f"{run.path} is not a run directory: it has no config.toml.",
-                mend="Give the directory that `eqcrl train` wrote.",
+                mend=f"It holds runs of several seeds; give one of them: {', '.join(below)}."
+                if below
+                else "Give the directory that `eqcrl train` wrote.",
             )
         return run
 
@@ -88,6 +91,12 @@ class RunDir:
         """Record in the header that the run was continued, when and by which command."""
         header = self.header()
         header.setdefault("resumed", []).append({"time": timestamp(), "argv": list(argv)})
+        header.pop("diverged", None)
+        write_atomically(self.header_file, json.dumps(header, indent=2) + "\n")
+
+    def note_divergence(self, message: str) -> None:
+        """Record in the header that training diverged, until the run is continued."""
+        header = self.header() | {"diverged": {"time": timestamp(), "message": message}}
         write_atomically(self.header_file, json.dumps(header, indent=2) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:

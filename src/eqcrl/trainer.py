@@ -2,26 +2,24 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from eqcrl import checkpoint
 from eqcrl import epoch as ep
-from eqcrl.assemble import System, complete
-from eqcrl.config import RESUMABLE, Config, difference
-from eqcrl.errors import CheckpointError, DivergenceError, EqcrlError
+from eqcrl.assemble import System
+from eqcrl.errors import CheckpointError, DivergenceError
 from eqcrl.evaluate import Episodes
+from eqcrl.logbook import Logbook
 from eqcrl.plan import state_shapes
 from eqcrl.programs import Programs, compile_programs
 from eqcrl.progress import Reporter, human_seconds
-from eqcrl.recorded import recorded_config
-from eqcrl.rundir import RunDir
-from eqcrl.types import Metrics
 
 # Streams of randomness that do not depend on how far training is or how often it was interrupted.
 INIT_STREAM, EVAL_STREAM = 0, 1
@@ -59,104 +57,100 @@ def stop_on_signal() -> Iterator[Callable[[], int | None]]:
 
 
 class Outcome:
-    """How a training run ended."""
+    """How the training of a run ended."""
 
-    def __init__(self, episodes: Episodes | None, stopped_by: int | None, compile_seconds: Mapping[str, float]):
+    def __init__(
+        self,
+        episodes: Episodes | None,
+        stopped_by: int | None,
+        compile_seconds: Mapping[str, float],
+        diverged: DivergenceError | None = None,
+    ):
         self.episodes = episodes
         """The last evaluation, step by step; None if the run was stopped before one in this process."""
         self.stopped_by = stopped_by
         """The signal that stopped the run, or None if it ran to its end."""
         self.compile_seconds = compile_seconds
+        self.diverged = diverged
+        """Why the run was given up while others went on; None if it was not."""
 
 
 class Trainer:
-    """One run in one directory, from its newest checkpoint if it has one."""
+    """One run in one directory, or several that differ in their seeds alone, side by side in one program."""
 
-    def __init__(self, config: Config, system: System, run: RunDir, console: Console):
-        self.config = config
+    def __init__(self, logs: Sequence[Logbook], system: System, console: Console):
+        self.logs = logs
         self.system = system
-        self.run = run
         self.console = console
-        self.prefill = config.prefill_epochs()
-        self.total = self.prefill + config.num_epochs()
-        self.started = time.monotonic()
-        self.wall_before = 0.0
-
-    def wall_seconds(self) -> float:
-        """Wall time of the run, that of earlier processes included."""
-        return self.wall_before + time.monotonic() - self.started
+        self.config = logs[0].config
+        self.prefill, self.total = logs[0].prefill, logs[0].total
 
     def restore(self) -> ep.TrainState | None:
-        """The state of the newest checkpoint, or None if the run has none.
+        """The state of the newest checkpoint that every run has, or None if there is none.
 
-        Raises: CheckpointError if it is damaged, or was made under another configuration.
+        Nothing of any run is changed before all have been read and believed. Raises: CheckpointError if a checkpoint is
+        damaged or was made under another configuration, or if some runs are further than the others.
         """
-        if not checkpoint.numbers(self.run.checkpoints):
-            # A run killed before its first checkpoint begins anew, and so do its records.
-            self.run.forget_metrics_after(0)
-            return None
-        path = checkpoint.latest(self.run.checkpoints)
-        manifest = checkpoint.read_manifest(path)
-        try:
-            made_with = complete(recorded_config(manifest["config"], f"{path}/manifest.json"))
-            self.wall_before = float(manifest["wall_seconds"])
-        except (EqcrlError, KeyError, TypeError, ValueError) as error:
-            raise checkpoint.damaged(path, f"its manifest.json is no longer what was written ({error})") from None
-        differ = difference(made_with, self.config, RESUMABLE)
-        if differ:
-            rows = "; ".join(f"{k} was {a!r}, is {b!r}" for k, (a, b) in differ.items())
-            raise CheckpointError(
-                f"The checkpoint {path} was made under another configuration: {rows}.",
-                mend="Restore these values in config.toml, or start a new run.",
-            )
-        state = checkpoint.load(path, state_shapes(self.system))
-        self.run.forget_metrics_after(self.env_steps(int(state.unrolls)))
+        number = self._common_checkpoint()
+        state = None
+        if number is not None:
+            like = state_shapes(self.system)
+            # A run that was given up has no such state. Its place is kept, so that the program stays what it was.
+            stand_in = next(log for _, log in self._going())
+            states = ((stand_in if log.diverged else log).load(number, like) for log in self.logs)
+            state = next(states) if self._alone() else checkpoint.stacked(states)
+        for _, log in self._going():
+            # Runs killed before their first checkpoint begin anew, and so do their records.
+            log.go_back_to(-1 if number is None else number)
         return state
 
-    def env_steps(self, unrolls: int) -> int:
-        """Environment steps after so many unrolls."""
-        return unrolls * self.config.env_steps_per_epoch()
+    def train(self, state: ep.TrainState | None = None) -> list[Outcome]:
+        """Run from `state` (from the beginning if None) to the end, or to the first stop signal; an outcome for each.
 
-    def grad_steps(self, unrolls: int) -> int:
-        """Gradient steps after so many unrolls."""
-        return max(unrolls - self.prefill, 0) * self.config.train.updates_per_epoch
-
-    def train(self, state: ep.TrainState | None = None) -> Outcome:
-        """Run from `state` (from the beginning if None) to the end, or to the first stop signal.
-
-        Either way the last state is saved. Raises: CheckpointError, RunError, DivergenceError.
+        Either way the last state is saved. A run that diverges is given up, and the others go on.
+        Raises: CheckpointError, RunError; DivergenceError if it was the only one.
         """
         with stop_on_signal() as stop:
             with self.console.status("Tracing and compiling ..."):
-                programs = compile_programs(self.system)
+                programs = compile_programs(self.system, *([] if self._alone() else [len(self.logs)]))
             took = programs.compile_seconds
             self.console.print(
                 f"Compiled in {human_seconds(sum(took.values()))} (training epoch {human_seconds(took['epoch'])}).",
                 highlight=False,
             )
             if state is None:
-                state = programs.init(stream(self.config.seed, INIT_STREAM))
-            done = int(state.unrolls)
+                state = programs.init(self._keys(INIT_STREAM))
+            done = _unrolls(state)
             if done > 0:
-                self.console.print(f"Continuing at {self.env_steps(done):,} environment steps.", highlight=False)
-            past = (self.total - self.prefill, max(done - self.prefill, 0), int(state.env.broken))
-            with Reporter(self.console, *past) as reporter:
-                return self._loop(state, programs, reporter, stop)
+                self.console.print(
+                    f"Continuing at {self.logs[0].env_steps(done):,} environment steps.", highlight=False
+                )
+            resets = {log.config.seed: int(self._of(place, state.env.broken)) for place, log in self._going()}
+            with Reporter(self.console, self.total - self.prefill, max(done - self.prefill, 0), resets) as reporter:
+                unrolls, episodes = self._loop(state, programs, reporter, stop)
+            stopped_by = stop() if unrolls < self.total else None
+        if self._alone() and self.logs[0].diverged is not None:
+            raise self.logs[0].diverged
+        return [
+            Outcome(None if episodes is None else self._of(place, episodes), stopped_by, took, log.diverged)
+            for place, log in enumerate(self.logs)
+        ]
 
     def _loop(
         self, state: ep.TrainState, programs: Programs, reporter: Reporter, stop: Callable[[], int | None]
-    ) -> Outcome:
-        unrolls = int(state.unrolls)
+    ) -> tuple[int, Episodes | None]:
+        """The unrolls after which it ended, and the last evaluation."""
+        unrolls = _unrolls(state)
         while unrolls < self.prefill and not stop():
             state = programs.collect(state)
             unrolls += 1
         jax.block_until_ready(state.unrolls)
         reporter.learning_starts()
         episodes: Episodes | None = None
-        pending: tuple[int, Metrics] | None = None
+        pending: tuple[int, Mapping[str, Any]] | None = None
         since, at = unrolls, time.monotonic()
-        saved = (checkpoint.numbers(self.run.checkpoints) or [-1])[-1]
-        while unrolls < self.total and not stop():
+        saved = max((log.checkpoints()[-1] for _, log in self._going() if log.checkpoints()), default=-1)
+        while unrolls < self.total and self._going() and not stop():
             state, metrics = programs.epoch(state)
             unrolls += 1
             # The epoch just sent off runs while the host looks at the one before: nothing waits.
@@ -168,39 +162,41 @@ class Trainer:
                 continue
             self._settle(*pending, reporter)
             pending = None
+            if not self._going():
+                break
             elapsed, at = time.monotonic() - at, time.monotonic()
             rates = self._rates(unrolls - since, elapsed)
             since = unrolls
-            scores, episodes = programs.evaluate(state.agent, stream(self.config.seed, EVAL_STREAM, unrolls))
-            record = self._record(unrolls, metrics, scores, rates)
-            self.run.append_metrics(record)
-            reporter.evaluated(record)
+            scores, episodes = programs.evaluate(state.agent, self._keys(EVAL_STREAM, unrolls))
+            self._record(unrolls, jax.device_get((metrics, scores)), rates, reporter)
             if evaluation % self.config.checkpoint.every == 0 and unrolls < self.total:
-                self._save(state, programs)
+                self._save(state, programs, reporter)
                 saved = unrolls
             at = time.monotonic()
         if pending is not None:
             self._settle(*pending, reporter)
         if saved != unrolls:
-            self._save(state, programs)
-        return Outcome(episodes, stop() if unrolls < self.total else None, programs.compile_seconds)
+            self._save(state, programs, reporter)
+        return unrolls, episodes
 
-    def _settle(self, unrolls: int, metrics: Metrics, reporter: Reporter) -> None:
-        """Wait for an epoch, and refuse to go on from one that is not finite."""
-        bad = sorted(f"train/{name}" for name, value in metrics.items() if not np.isfinite(value))
-        if bad:
-            raise self._diverged(", ".join(bad), unrolls)
-        reporter.epoch_done(unrolls - self.prefill)
+    def _settle(self, unrolls: int, metrics: Mapping[str, Any], reporter: Reporter) -> None:
+        """Wait for an epoch, and go on without the runs that are not finite after it."""
+        found = jax.device_get(metrics)
+        for place, log in self._going():
+            log.check(unrolls, self._of(place, found))
+            self._tell_if_given_up(log, reporter)
+        if self._going():
+            reporter.epoch_done(unrolls - self.prefill)
 
-    def _diverged(self, what: str, unrolls: int) -> DivergenceError:
-        kept = checkpoint.numbers(self.run.checkpoints)
-        where = f"the checkpoint at {self.env_steps(kept[-1]):,} environment steps" if kept else "no checkpoint yet"
-        return DivergenceError(
-            f"Training diverged: not finite after the epoch that ended at {self.env_steps(unrolls):,} environment "
-            f"steps, {self.grad_steps(unrolls):,} gradient steps: {what}.",
-            mend="Lower the step sizes (--agent.actor-rate, --agent.critic-rate), or check that the environment's "
-            f"observations are finite and of order 1. Kept: the metrics until then, and {where}.",
-        )
+    def _record(self, unrolls: int, found: Any, rates: Mapping[str, float], reporter: Reporter) -> None:
+        lines: dict[int, dict[str, float]] = {}
+        for place, log in self._going():
+            metrics, scores = self._of(place, found)
+            lines[log.config.seed] = log.record(unrolls, metrics, scores, rates)
+        if self._alone():
+            reporter.evaluated(lines[self.config.seed], self.config.seed)
+        else:
+            reporter.evaluated_seeds(lines)
 
     def _rates(self, epochs: int, seconds: float) -> dict[str, float]:
         return {
@@ -208,23 +204,58 @@ class Trainer:
             "train/grad_steps_per_second": epochs * self.config.train.updates_per_epoch / seconds,
         }
 
-    def _record(self, unrolls: int, metrics: Metrics, scores: Metrics, rates: Mapping[str, float]) -> dict[str, float]:
-        return {
-            "env_steps": self.env_steps(unrolls),
-            "grad_steps": self.grad_steps(unrolls),
-            "wall_seconds": self.wall_seconds(),
-            **{f"train/{k}": float(v) for k, v in metrics.items()},
-            **rates,
-            **{f"eval/{k}": float(v) for k, v in scores.items()},
-        }
+    def _save(self, state: ep.TrainState, programs: Programs, reporter: Reporter) -> None:
+        """Write a checkpoint of every run, unless its networks went bad in the very last step."""
+        unrolls, finite = _unrolls(state), jax.device_get(programs.finite(state.agent))
+        for place, log in self._going():
+            log.check_agent(unrolls, self._of(place, finite))
+            self._tell_if_given_up(log, reporter)
+        for place, log in self._going():
+            log.save(state if programs.lane is None else programs.lane(state, np.int32(place)))
+        # Not before all are written: killed in between, the runs still share the checkpoint before.
+        for _, log in self._going():
+            log.prune()
 
-    def _save(self, state: ep.TrainState, programs: Programs) -> None:
-        """Write a checkpoint, unless the networks went bad in the very last step, which no loss has seen yet."""
-        leaves = jax.tree_util.tree_leaves_with_path(programs.finite(state.agent))
-        bad = [jax.tree_util.keystr(path) for path, finite in leaves if not finite]
-        if bad:
-            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-            raise self._diverged(f"the agent's {bad[0].lstrip('.')}{more}", int(state.unrolls))
-        extra = {"config": self.config.to_toml(), "wall_seconds": self.wall_seconds()}
-        checkpoint.save(self.run.checkpoints, state, extra)
-        checkpoint.prune(self.run.checkpoints, self.config.checkpoint.keep)
+    def _tell_if_given_up(self, log: Logbook, reporter: Reporter) -> None:
+        if log.diverged is not None and not self._alone():
+            reporter.say(f"Seed {log.config.seed} is given up. {log.diverged}")
+
+    def _alone(self) -> bool:
+        return len(self.logs) == 1
+
+    def _going(self) -> list[tuple[int, Logbook]]:
+        """The runs that have not diverged, with their places."""
+        return [(place, log) for place, log in enumerate(self.logs) if log.diverged is None]
+
+    def _of(self, place: int, tree: Any) -> Any:
+        """What belongs to one of the runs."""
+        return tree if self._alone() else jax.tree.map(lambda leaf: leaf[place], tree)
+
+    def _keys(self, which: int, step: int = 0) -> Any:
+        keys = [stream(log.config.seed, which, step) for log in self.logs]
+        return keys[0] if self._alone() else jnp.stack(keys)
+
+    def _common_checkpoint(self) -> int | None:
+        """The newest that all runs have. Raises: CheckpointError if one is more than a checkpoint ahead of it."""
+        have = {log: log.checkpoints() for _, log in self._going()}
+        number = max(set.intersection(*map(set, have.values())), default=None)
+        behind = max(number or 0, self.prefill)
+        apart = self.config.checkpoint.every * self.config.eval.every
+        for log, numbers in have.items():
+            if numbers and numbers[-1] > behind + apart:
+                last = (
+                    "they have no checkpoint in common"
+                    if number is None
+                    else f"the others at {log.env_steps(number):,}"
+                )
+                raise CheckpointError(
+                    f"The runs cannot go on together: {log.run.path} is at {log.env_steps(numbers[-1]):,} environment "
+                    f"steps, {last}.",
+                    mend=f"Continue each by itself: eqcrl train --resume {log.run.path}",
+                )
+        return number
+
+
+def _unrolls(state: ep.TrainState) -> int:
+    """Unrolls collected so far: the same for all seeds."""
+    return int(np.max(state.unrolls))

@@ -173,7 +173,7 @@ def _base_of(args: Sequence[str]) -> Mapping[str, Any]:
     """What the flags stand on: the run to resume, or preset and file."""
     chosen = peek(args, ("resume", "preset", "config"))
     if "resume" in chosen:
-        from eqcrl.rundir import RunDir
+        from eqcrl.seedsdir import recorded_at
 
         for other in ("preset", "config"):
             if other in chosen:
@@ -181,7 +181,7 @@ def _base_of(args: Sequence[str]) -> Mapping[str, Any]:
                     f"--{other} and --resume exclude each other: a run continues with its own configuration.",
                     mend=f"Leave out --{other}.",
                 )
-        return {"base": RunDir.open(chosen["resume"]).config()}
+        return {"base": recorded_at(chosen["resume"])}
     return {"preset": chosen.get("preset"), "file": chosen.get("config")}
 
 
