@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ class Seen:
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     title: str = ""
+    answers: dict[str, Any] = field(default_factory=dict)
+    """What the page answered to each question."""
 
 
 def chromium() -> str | None:
@@ -48,13 +51,25 @@ def chromium() -> str | None:
     return next((path for path in map(shutil.which, names) if path), None)
 
 
-def visit(program: str, page: Path, profile: Path, until: Any, *, limit: float = 60.0) -> Seen:
-    """Open the page with no network at all, and take pictures until `until(pictures)` is content."""
+def visit(
+    program: str,
+    page: Path,
+    profile: Path,
+    until: Any,
+    *,
+    limit: float = 60.0,
+    size: tuple[int, int] = (800, 600),
+    ask: Mapping[str, str] | None = None,
+) -> Seen:
+    """Open the page with no network at all, and take pictures until `until(pictures)` is content.
+
+    `ask` are questions and the JavaScript that answers them, put in their order when the last picture is taken.
+    """
     flags = [*FLAGS, f"--user-data-dir={profile}", "--host-resolver-rules=MAP * ~NOTFOUND"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([program, *flags, "about:blank"], **quiet) as process:
         try:
-            return _visit(_address(profile, limit), page, until, limit)
+            return _visit(_address(profile, limit), page, until, limit, size, ask or {})
         finally:
             process.terminate()
 
@@ -68,7 +83,7 @@ def _address(profile: Path, limit: float) -> str:
         return next(tab["webSocketDebuggerUrl"] for tab in json.load(answer) if tab["type"] == "page")
 
 
-def _visit(address: str, page: Path, until: Any, limit: float) -> Seen:
+def _visit(address: str, page: Path, until: Any, limit: float, size: tuple[int, int], ask: Mapping[str, str]) -> Seen:
     seen, end = Seen(), time.monotonic() + limit
     with connect(address, max_size=None) as socket:
         calls = iter(range(1, 10**6))
@@ -84,13 +99,18 @@ def _visit(address: str, page: Path, until: Any, limit: float) -> Seen:
 
         for domain in ("Page", "Runtime", "Network", "Log"):
             call(f"{domain}.enable")
+        width, height = size
+        call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         call("Page.navigate", url=page.as_uri())
         while not until(seen.pictures):
             assert time.monotonic() < end, f"the page does not show it; errors: {seen.errors}"
             time.sleep(0.3)
             shot = base64.b64decode(call("Page.captureScreenshot")["data"])
             seen.pictures.append(np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")))
-        seen.title = call("Runtime.evaluate", expression="document.title")["result"]["value"]
+        for question, script in {"title": "document.title", **ask}.items():
+            answer = call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+            seen.answers[question] = answer["result"].get("value", answer["result"])
+        seen.title = seen.answers.pop("title")
     return seen
 
 
