@@ -56,6 +56,13 @@ def worlds(session: nox.Session) -> None:
 
 
 @nox.session
+def statistics(session: nox.Session) -> None:
+    """Statistics beside those of rliable, which does not import with pandas 3; `-- -s` prints the differences."""
+    session.install("-e", ".[test]", "rliable==1.2.0", "pandas<3")
+    session.run("pytest", "-m", "rliable", "tests/test_statistics_rliable.py", *session.posargs)
+
+
+@nox.session
 def warp(session: nox.Session) -> None:
     """The tests of the physics engines with MJX-Warp installed (370 MB)."""
     session.install("-e", ".[test,warp]")
@@ -71,6 +78,13 @@ def plugins(session: nox.Session) -> None:
     session.install("-e", ".[test]", *(part for package in packages for part in ("-e", str(package))))
     for package in packages:
         session.run("pytest", "--rootdir", str(package), str(package / "tests"), *session.posargs)
+
+
+@nox.session
+def agents(session: nox.Session) -> None:
+    """Every agent learns to reach goals on the open floor, and hindsight helps in the maze (half an hour)."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "learning", "tests/agents/test_learning.py", "-s", *session.posargs)
 
 
 @nox.session

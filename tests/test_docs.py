@@ -19,6 +19,9 @@ import pytest
 import eqcrl
 from eqcrl import epoch, estimate, registry
 from eqcrl.cli.main import run as run_cli
+from eqcrl.studies.folder import StudyFolder
+from eqcrl.studies.grid import expand
+from eqcrl.studies.source import Source
 from helpers import keeping_compiled
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +115,13 @@ def copy_run(source: Path, target: Path) -> None:
         config.write_text(re.sub(rf"^{setting} = \d+$", f"{setting} = {value}", config.read_text(), flags=re.MULTILINE))
 
 
+def make_study(run: Path, folder: Path) -> None:
+    """A study folder with a finished run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    StudyFolder(folder).study_file.write_text('title = "Tiny"\nseeds = 1\n')
+    copy_run(run, StudyFolder(folder).run("all", 0))
+
+
 # ---------------------------------------------------------------------------------------------------- Python
 
 
@@ -182,7 +192,11 @@ def test_shell_blocks_are_commands_that_exist(
             tried += 1
             for run in runs_named_in(args):
                 copy_run(tiny_run, place / run)
-            plan_only = ["--dry-run"] if args[:1] == ["train"] and not {"--dry-run", "--help"} & set(args) else []
+            if args[:2] == ["study", "report"]:
+                make_study(tiny_run, place / args[2])
+            trains = args[:1] == ["train"] or args[:2] == ["study", "run"]
+            plan_only = ["--dry-run"] if trains and not {"--dry-run", "--help"} & set(args) else []
+            plan_only += ["--no-timing"] if args[:2] == ["study", "plan"] and "--no-timing" not in args else []
             # What a diagnosis tells of 1024 layers of 256 units has tests of its own.
             fresh = args[:1] == ["diagnose"] and "--run" not in args
             narrow = ["--arch.width", "8", "--train.batch-size", "8"] if fresh else []
@@ -214,7 +228,7 @@ def test_ci_runs_the_tests_as_the_readme_says_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("page", pages_with("toml"), ids=name_of)
 def test_toml_blocks_mean_something(page: Path, tmp_path: Path) -> None:
-    """A configuration loads; a pyproject.toml declares parts under groups that exist."""
+    """A configuration loads, a study expands; a pyproject.toml declares parts under groups that exist."""
     for number, block in enumerate(blocks(page, "toml")):
         tree = tomllib.loads(block.text)
         if "project" in tree:
@@ -222,6 +236,9 @@ def test_toml_blocks_mean_something(page: Path, tmp_path: Path) -> None:
             continue
         file = tmp_path / f"{number}.toml"
         file.write_text(block.text)
+        if "title" in tree:
+            assert expand(Source(file).study(None)), block.place()
+            continue
         eqcrl.Config.load(file=file)
 
 

@@ -23,6 +23,7 @@ GROUPS: dict[str, str] = {
     "actor-goals": "eqcrl.actor_goals",
     "agent": "eqcrl.agents",
     "preset": "eqcrl.presets",
+    "study": "eqcrl.studies",
     "command": "eqcrl.commands",
 }
 

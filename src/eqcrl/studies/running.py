@@ -1,0 +1,127 @@
+"""`eqcrl study run`: the runs of a study that are not done yet, side by side, whatever happens to single ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from eqcrl.files import write_atomically
+from eqcrl.lock import claimed
+from eqcrl.studies.folder import StudyFolder, StudyRun, last_lines
+from eqcrl.studies.grid import Setting
+from eqcrl.studies.pool import STOPPED, Pool, Running
+from eqcrl.studies.screen import Screen
+from eqcrl.studies.sizes import RUNTIME_BYTES, WORKING_SHARE, Machine, Sized
+from eqcrl.studies.spec import Study
+from eqcrl.studies.work import Task, Workshop
+
+Together = Literal["auto", "yes", "no"]
+FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How it ended: the runs that were asked for, and the signal if one came."""
+
+    runs: list[StudyRun]
+    stopped_by: int | None
+
+
+def together(asked: Together, machine: Machine) -> bool:
+    """Whether the seeds of a setting are one program: on an accelerator; on a CPU processes are as fast."""
+    return machine.accelerated() if asked == "auto" else asked == "yes"
+
+
+def make_pool(machine: Machine, jobs: int, environment: dict[str, str]) -> Pool:
+    """As many processes as asked for, with cores and memory shared out among them."""
+    if machine.accelerated():
+        shared = {} if jobs == 1 or FRACTION in environment else {FRACTION: f"{WORKING_SHARE / jobs:.3f}"}
+        return Pool(jobs, limit=None, cores=(), environment=shared)
+    limit = None if machine.host_bytes is None else int(WORKING_SHARE * machine.host_bytes)
+    alone = machine.cores if jobs <= len(machine.cores) else ()
+    return Pool(jobs, limit=limit, cores=alone, environment={})
+
+
+def run_study(
+    folder: StudyFolder,
+    study: Study,
+    settings: Sequence[Setting],
+    machine: Machine,
+    sized: dict[str, Sized],
+    *,
+    jobs: int | None,
+    vmap_seeds: Together,
+    retry: bool,
+    screen: Screen,
+    environment: dict[str, str],
+) -> Result:
+    """Begin or continue every run of these settings; what is done is left alone, what died too unless `retry`.
+
+    Raises: UsageError if the folder holds another study, RunError if another process runs it or the disk refuses.
+    """
+    # The lock first: it makes the folder, and nobody else writes what decides whether it is ours.
+    folder.refuse_foreign(study)
+    folder.make()
+    with claimed(folder.path, "study"):
+        asked = study.seeds
+        study = folder.begin(study)
+        overhead = 0 if machine.accelerated() else int(RUNTIME_BYTES)
+        needs = {slug: s.bytes + overhead for slug, s in sized.items()}
+        workshop = Workshop(folder, study, needs, together=together(vmap_seeds, machine))
+        runs = [workshop.look(setting, seed) for seed in asked for setting in settings]
+        tasks = workshop.tasks(runs, retry=retry)
+        if jobs is None:
+            jobs = machine.side_by_side([task.bytes - overhead for task in tasks])
+        keeper = _Keeper(folder, workshop, screen)
+        pool = make_pool(machine, jobs, environment)
+        with screen.showing(runs, jobs):
+            stopped = pool.run(
+                tasks,
+                started=keeper.started,
+                ended=keeper.ended,
+                waiting=screen.waiting,
+                renewed=workshop.renewed,
+                tick=screen.tick,
+            )
+        return Result([workshop.look(run.setting, run.seed) for run in runs], stopped)
+
+
+class _Keeper:
+    """Writes down what became of each process."""
+
+    def __init__(self, folder: StudyFolder, workshop: Workshop, screen: Screen):
+        self.folder = folder
+        self.workshop = workshop
+        self.screen = screen
+
+    def started(self, task: Task) -> None:
+        for run in task.runs:
+            self.folder.failure(run.slug(), run.seed).unlink(missing_ok=True)
+        self.screen.started(task)
+
+    def ended(self, one: Running, code: int) -> list[Task]:
+        """What is to be done next for its runs."""
+        task = one.task
+        if task.evaluation is not None:
+            kept = code == 0 and self.workshop.keep_scores(task, one.printed())
+            run = task.runs[0]
+            if not kept and code not in STOPPED:
+                self._died(task, run, code)
+            self.screen.ended(task, self._now(run), one)
+            return []
+        more: list[Task] = []
+        for before in task.runs:
+            run = self._now(before)
+            if run.status == "done":
+                more += self.workshop.evaluations(run)
+            elif code not in STOPPED:
+                self._died(task, run, code)
+            self.screen.ended(task, self._now(run), one)
+        return more
+
+    def _now(self, run: StudyRun) -> StudyRun:
+        return self.workshop.look(run.setting, run.seed)
+
+    def _died(self, task: Task, run: StudyRun, code: int) -> None:
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}" + (", perhaps for memory" if code == -9 else "")
+        text = f"{task.name()}: {how}.\n{last_lines(task.log)}\n\nAll that it printed: {task.log}\n"
+        write_atomically(self.folder.failure(run.slug(), run.seed), text)
