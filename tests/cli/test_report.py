@@ -76,7 +76,7 @@ def test_a_wide_window_shows_everything(page: Path, tmp_path: Path) -> None:
         "headings": "[...document.querySelectorAll('h2')].map(h => h.firstChild.textContent)",
         "places": "[...document.querySelectorAll('h3[id*=env]')].map(h => h.firstChild.textContent)",
         "scores": "[...document.querySelectorAll('table.scores tbody th')].map(h => h.textContent.trim())",
-        "intervals": "[...document.querySelectorAll('table.scores td.num:nth-of-type(2) .interval')].map(e => e.textContent)",
+        "intervals": "[...document.querySelectorAll('.scores td:nth-of-type(2) .interval')].map(e => e.textContent)",
         "troubles": "[...document.querySelectorAll('table.troubles .badge')].map(b => b.textContent)",
         "marked": "[...document.querySelectorAll('mark')].map(m => m.textContent)",
         "before": panels,
