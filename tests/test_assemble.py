@@ -96,6 +96,9 @@ def test_parameters_are_checked_and_completed() -> None:
         "recipe": "calm",
         "remat": "auto",
         "depth_solver": "scan",
+        "norm": "layer",
+        "activation": "swish",
+        "residual": True,
     }
     assert check_params("energy", Part("l2")) == {}
 
@@ -140,6 +143,9 @@ def test_complete_writes_out_every_parameter() -> None:
         "recipe": "calm",
         "remat": "auto",
         "depth_solver": "scan",
+        "norm": "layer",
+        "activation": "swish",
+        "residual": True,
     }
     assert config.env.params["layout"] == "u"
     assert (config.eval_env, config.actor_arch) == (None, None)

@@ -156,7 +156,7 @@ def run(
     """
     from eqcrl.cli.console import make_console
     from eqcrl.studies.plans import print_commands, print_end
-    from eqcrl.studies.running import run_study
+    from eqcrl.studies.running import run_study, settled
     from eqcrl.studies.screen import Screen
     from eqcrl.studies.sizes import measure
 
@@ -164,6 +164,10 @@ def run(
     folder = StudyFolder(out or default_folder(at))
     folder.refuse_foreign(at)
     console = make_console()
+    ended = settled(folder, at, settings, retry=retry)
+    if ended is not None:
+        console.print("Nothing is left to do.")
+        return print_end(console, folder, ended)
     with console.status("Checking every setting ...") as status:
 
         def heard(count: int) -> None:

@@ -143,7 +143,9 @@ def print_commands(
     for task in tasks:
         console.print(shlex.join(["eqcrl", *task.arguments]), highlight=False, markup=False, soft_wrap=True)
     done = sum(run.status == "done" for run in runs)
-    console.print(f"{len(tasks)} processes; {done} of {len(runs)} runs are done.", highlight=False)
+    console.print(
+        f"{len(tasks)} process{'' if len(tasks) == 1 else 'es'}; {done} of {len(runs)} runs are done.", highlight=False
+    )
 
 
 def print_end(console: Console, folder: StudyFolder, result: Result) -> int:

@@ -41,6 +41,13 @@ def make_pool(machine: Machine, jobs: int, environment: dict[str, str]) -> Pool:
     return Pool(jobs, limit=limit, cores=alone, environment={})
 
 
+def settled(folder: StudyFolder, study: Study, settings: Sequence[Setting], *, retry: bool) -> Result | None:
+    """The result, if nothing is left to do; None if something is."""
+    runs = [folder.look(setting, seed, study.evaluations) for seed in study.seeds for setting in settings]
+    left = Workshop(folder, study, {}, together=False).tasks(runs, retry=retry)
+    return None if left else Result(runs, None)
+
+
 def run_study(
     folder: StudyFolder,
     study: Study,
