@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from cli.conftest import Command
-from eqcrl import checkpoint, trainer
+from eqcrl import checkpoint, estimate, trainer
 from eqcrl.programs import compile_programs
 from helpers import TINY, Terminal, assert_message, assert_same_run, copy_run, flags, records, snapshot, timeless
 
@@ -145,12 +146,16 @@ def test_what_is_refused(eqcrl: Command, two: Path, tmp_path: Path, monkeypatch:
     assert not new.exists()
 
 
-def test_a_dry_run_plans_and_times_all_seeds(eqcrl: Command, two: Path, tmp_path: Path) -> None:
-    for args in ((*flags(TINY), "--seed", 3, "--num-seeds", 2), ("--resume", two)):
-        answer = eqcrl("train", *args, "--dry-run")
-        assert answer.code == 0, answer.err
-        assert "2 side by side in one program, 3 to 4; steps are of each" in answer.out
-        assert "of each of the 2 seeds" in " ".join(answer.out.split())
+def test_a_dry_run_plans_and_times_all_seeds(
+    eqcrl: Command, two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "SECONDS", 0.05)
+    before = snapshot(two)
+    answer = eqcrl("train", "--resume", two, "--dry-run")
+    assert answer.code == 0, answer.err
+    assert "2 side by side in one program, 3 to 4; steps are of each" in answer.out
+    assert re.search(r"gradient steps/s, of each of the 2 seeds; [\d,]+ environment", " ".join(answer.out.split()))
+    assert snapshot(two) == before
     assert list(tmp_path.iterdir()) == []
 
 

@@ -71,7 +71,12 @@ class PointStitch(AbstractEnv):
 
     def body(self) -> PointMaze:
         """The same body in the same maze, with other starts and goals."""
-        return PointMaze(self.layout, "anywhere", self.episode_length, self.cell_size, self.success_radius)
+        return PointMaze(
+            layout=self.layout,
+            episode_length=self.episode_length,
+            cell_size=self.cell_size,
+            success_radius=self.success_radius,
+        )
 
     def reset(self, key: Key) -> tuple[PointState, Float[Array, "2"]]:
         """A distance, then a pair of cells at that distance, forward."""
