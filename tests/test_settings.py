@@ -151,7 +151,17 @@ def test_an_unknown_key_gets_the_nearest_ones() -> None:
 
 def test_signature_of_a_class() -> None:
     signature = signature_of(ResNet)
-    assert list(signature.settings) == ["depth", "width", "block", "recipe", "remat", "depth_solver"]
+    assert list(signature.settings) == [
+        "depth",
+        "width",
+        "block",
+        "recipe",
+        "remat",
+        "depth_solver",
+        "norm",
+        "activation",
+        "residual",
+    ]
     assert signature.settings["depth"].default == 8
     assert signature.settings["depth"].unit == "layers"
     assert signature.settings["remat"].type_name() == "one of auto, none, dots, block, nested"

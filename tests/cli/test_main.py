@@ -12,7 +12,9 @@ from eqcrl import errors, registry
 from eqcrl.cli import main
 from helpers import Terminal, assert_message
 
-COMMANDS = ["train", "eval", "render", "plot", "list", "check", "show", "info", "diagnose"]
+COMMANDS = [
+    "train", "eval", "render", "plot", "study", "report", "list", "check", "show", "info", "diagnose",
+]  # fmt: skip
 
 
 def test_help_in_a_process_of_its_own(terminal: Terminal) -> None:

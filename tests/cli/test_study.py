@@ -19,7 +19,7 @@ from eqcrl.studies.folder import StudyFolder, open_study
 from eqcrl.studies.source import Source
 from helpers import TINY, Terminal, assert_message, snapshot, timeless
 
-SHARED = {k: v for k, v in TINY.items() if k not in ("env", "arch")} | {"eval.every": 10, "checkpoint.every": 2}
+SHARED = {k: v for k, v in TINY.items() if k not in ("env", "arch")} | {"eval.every": 20, "checkpoint.every": 2}
 # What only decides how long a run goes on is not compiled, so the settings share their programs.
 STUDY = """\
 title = "Tiny"
@@ -31,7 +31,7 @@ seeds = 1
 case = [
     { label = "short", train.total_env_steps = 3_200 },
     { label = "broken", train.total_env_steps = 4_000 },
-    { label = "long", train.total_env_steps = 100_160 },
+    { label = "long", train.total_env_steps = 200_160 },
     { label = "late", train.total_env_steps = 2_400 },
 ]
 
@@ -116,7 +116,7 @@ def test_a_signal_stops_everything_gently(course: Course) -> None:
     assert course.stopped.statuses == {
         "short/seed0": "done", "broken/seed0": "dead", "long/seed0": "unfinished", "late/seed0": "missing",
     }  # fmt: skip
-    # It saved when it was asked to, which is not when checkpoints are due: every twenty unrolls after two.
+    # It saved when it was asked to, which is not when checkpoints are due: every forty unrolls after two.
     kept = {int(p.split("/")[4]) for p in course.stopped.files if p.startswith("runs/long/seed0/checkpoints/0")}
     assert len(kept) == 2
 
@@ -195,7 +195,7 @@ def test_a_study_is_run_by_one_process_at_a_time(copied: Path, eqcrl: Command, t
 
     (tmp_path / "tiny.toml").write_text(study_text())
     with claimed(copied, "study"):
-        answer = eqcrl("study", "run", tmp_path / "tiny.toml", "--out", copied)
+        answer = eqcrl("study", "run", tmp_path / "tiny.toml", "--out", copied, "--retry")
     assert answer.code == 1
     assert_message(answer.err, f"The study {copied} is being written by another process", str(os.getpid()))
 
@@ -236,7 +236,7 @@ def test_the_plan(eqcrl: Command, tmp_path: Path) -> None:
     plan = json.loads(answer.out)
     assert [run["seed"] for run in plan["runs"]] == [0, 1, 2]
     first = plan["runs"][0]
-    assert (first["axes"], first["env_steps"], first["grad_steps"]) == ({"case": "long"}, 100_160, 3 * 1250)
+    assert (first["axes"], first["env_steps"], first["grad_steps"]) == ({"case": "long"}, 200_160, 3 * 2500)
     assert 0 < first["seconds"] < 10_000
     assert plan["total_seconds"] == pytest.approx(3 * first["seconds"])
     assert list(tmp_path.iterdir()) == [tmp_path / "tiny.toml"]

@@ -236,7 +236,8 @@ def test_nothing_gets_through_a_wall(layout: str) -> None:
             with_wall = (model.geom_contype[data.contact.geom] == 2).any(axis=-1)
             depths[-1] = max(depths[-1], *-data.contact.dist[with_wall], 0.0)
     assert max(depths) < 0.2
-    assert np.mean(np.array(depths) > 0) > 0.3, "too few launches met a wall for this to mean anything"
+    enough = 0.15 if layout == "open" else 0.3
+    assert np.mean(np.array(depths) > 0) > enough, "too few launches met a wall for this to mean anything"
 
 
 def test_a_wall_stops_an_ant_that_would_go_on_without_it() -> None:

@@ -168,6 +168,7 @@ def run(
     if ended is not None:
         console.print("Nothing is left to do.")
         return print_end(console, folder, ended)
+    folder.refuse_busy()
     with console.status("Checking every setting ...") as status:
 
         def heard(count: int) -> None:

@@ -14,8 +14,8 @@ their softmax with a temperature. Ours are the share, which makes the start exac
 temperature, and that each block mixes what it is handed (it may be that ANCRe arranges that otherwise).
 
 The streams of all blocks are kept, in the forward pass as well: (blocks + 1) rows of the width for every row of a
-batch. Mixing adds blocks^2 / 2 of these to be read, which is little beside the matrix products as long as there are
-fewer blocks than units.
+batch, three times that while differentiating. Every block reads all of them, so the work beside the matrix products
+grows with the square of the depth.
 """
 
 from collections.abc import Callable
@@ -75,9 +75,11 @@ class LearnedSkip(AbstractStreamBlock):
 
     @classmethod
     def saved_floats_per_row(cls, width: int, count: int, remat: Remat) -> int:
-        """What the branches keep, all streams and the gradients to them, and about three rows of the stem."""
+        """What the branches keep, all streams, the gradients to them once as they are and, on a CPU, once transposed for
+        the product that gives the weights' gradients; and about three rows of the stem.
+        """
         branches = saved_floats_per_row(lambda k: cls(width, count, key=k), count, width, _policy(remat))
-        return branches + 2 * (count + 1) * width + 3 * width
+        return branches + 3 * (count + 1) * width + 3 * width
 
 
 class LearnedSkips(AbstractStack):
@@ -128,8 +130,8 @@ def _walk_backward(remat: Remat, saved: Any, grad: Array) -> tuple[Array, Abstra
     streams, back = saved
     to_blocks, to_streams = back(grad)
     # All at once. Autodiff of a mixture would keep all streams for every block, to differentiate by its weights.
-    to_weights = jnp.einsum("lrw,krw->lk", to_streams[1:], streams[:-1], precision=EXACT)
-    return jnp.tril(to_weights), to_blocks, to_streams[0]
+    between = jnp.einsum("lrw,krw->lk", to_streams, streams, precision=EXACT)
+    return jnp.tril(between[1:, :-1]), to_blocks, to_streams[0]
 
 
 _walk.defvjp(_walk_forward, _walk_backward)

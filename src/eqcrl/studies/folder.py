@@ -14,6 +14,7 @@ from typing import Any, Literal
 from eqcrl.config import Config
 from eqcrl.errors import EqcrlError, RunError, UsageError
 from eqcrl.files import write_atomically, writing
+from eqcrl.lock import claimed
 from eqcrl.rundir import RunDir
 from eqcrl.studies.grid import Setting, expand
 from eqcrl.studies.source import Source
@@ -128,6 +129,12 @@ class StudyFolder:
             refuse_other(self.path, Source(self.study_file).study(None), study)
         elif self.path.exists() and (not self.path.is_dir() or any(p.name[0] != "." for p in self.path.iterdir())):
             raise UsageError(f"{self.path} exists and is no study folder.", mend="Choose another --out.")
+
+    def refuse_busy(self) -> None:
+        """Raises: RunError if another process runs the study."""
+        if self.path.is_dir():
+            with claimed(self.path, "study"):
+                pass
 
     def make(self) -> None:
         """Create the folder. Raises: RunError."""

@@ -95,9 +95,10 @@ class Workshop:
         seeds = [run.seed for run in runs]
         whole = len(runs) > 1 and seeds == list(range(seeds[0], seeds[0] + len(runs)))
         begun = [run for run in runs if has_begun(run.path)]
-        alone = not any(p.name not in {f"seed{s}" for s in seeds} for p in _runs_in(runs[0].path.parent))
         parent, setting = runs[0].path.parent, runs[0].setting
-        if not whole or (begun and (len(begun) < len(runs) or not alone)) or (not begun and _runs_in(parent)):
+        # `--resume` continues every seed that lies there.
+        others = {p.name for p in _runs_in(parent)} - {f"seed{s}" for s in seeds}
+        if not whole or (begun and (len(begun) < len(runs) or others)):
             return [self._training(run) for run in runs]
         arguments = (
             ("train", "--resume", str(parent))
