@@ -75,8 +75,8 @@ class LearnedSkip(AbstractStreamBlock):
 
     @classmethod
     def saved_floats_per_row(cls, width: int, count: int, remat: Remat) -> int:
-        """What the branches keep, all streams, the gradients to them once as they are and, on a CPU, once transposed for
-        the product that gives the weights' gradients; and about three rows of the stem.
+        """What the branches keep, all streams, the gradients to them (on a CPU twice, once transposed for the product
+        that gives the weights' gradients), and about three rows of the stem.
         """
         branches = saved_floats_per_row(lambda k: cls(width, count, key=k), count, width, _policy(remat))
         return branches + 3 * (count + 1) * width + 3 * width
