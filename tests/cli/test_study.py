@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from cli.conftest import Command
+from eqcrl import registry
 from eqcrl.studies.folder import StudyFolder, open_study
-from eqcrl.studies.source import Source
+from eqcrl.studies.source import Source, find_study
 from helpers import TINY, Terminal, assert_message, snapshot, timeless
 
 SHARED = {k: v for k, v in TINY.items() if k not in ("env", "arch")} | {"eval.every": 20, "checkpoint.every": 2}
@@ -200,6 +201,7 @@ def test_a_study_is_run_by_one_process_at_a_time(copied: Path, eqcrl: Command, t
     assert_message(answer.err, f"The study {copied} is being written by another process", str(os.getpid()))
 
 
+@pytest.mark.faults
 def test_a_retry_and_a_run_without_a_checkpoint(course: Course, copied: Path, terminal: Terminal) -> None:
     """What was in the way is gone, and the dead one is tried again; what lost its checkpoints begins anew."""
     (copied / "runs" / "broken" / "seed0" / "notes.txt").unlink()
@@ -227,6 +229,24 @@ def test_a_built_in_study_is_run(terminal: Terminal, tmp_path: Path) -> None:
     (run,) = [run for run in open_study(out).runs if run.status == "done"]
     assert list(run.evaluated) == ["3 cells", "4 cells", "5 cells", "6 cells"]
     assert open_study(out).study.settings["train.batch_size"] == 8
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", sorted(entry.name for entry in registry.entries("study")))
+def test_every_built_in_study_is_run(terminal: Terminal, tmp_path: Path, name: str) -> None:
+    """All settings of its laptop scale, each for a moment, and its figures."""
+    out = tmp_path / "study"
+    varied = find_study(name).study("laptop").axes
+    small = {k: v for k, v in SHARED.items() if not k.startswith(("arch.", "agent.")) and k not in varied}
+    small |= {"train.num_envs": 64, "train.total_env_steps": 64 * 10 * 12, "eval.every": 5}
+    done = terminal.call("study", "run", name, "--scale", "laptop", "--out", out, "--seeds", 1, *sets(small))
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = open_study(out)
+    assert {run.status for run in folder.runs} == {"done"}
+    done = terminal.call("study", "report", out)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((out / "figures").glob("*.png"))) >= len(folder.study.figures)
+    assert (out / "report.html").is_file()
 
 
 def test_the_plan(eqcrl: Command, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from eqcrl.jobs.runs import last_unroll
 from eqcrl.report import figures
 from eqcrl.report.collect import Collected, collect
 from eqcrl.report.page import Page, make_page
 from eqcrl.report.write import render
 from eqcrl.rundir import RunDir
-from eqcrl.studies.folder import StudyFolder, last_unroll, open_study
+from eqcrl.studies.folder import StudyFolder, open_study
 from report.runs import HEADER, make_run, record
 
 STUDY = """

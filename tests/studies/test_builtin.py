@@ -8,10 +8,11 @@ import pytest
 
 from eqcrl import assemble, registry
 from eqcrl.config import Part
+from eqcrl.jobs.keys import is_key
 from eqcrl.studies import builtin
 from eqcrl.studies.grid import expand
 from eqcrl.studies.source import find_study
-from eqcrl.studies.spec import SCALES, is_key
+from eqcrl.studies.spec import SCALES
 
 NAMES = [entry.name for entry in registry.entries("study") if entry.distribution == "eqcrl"]
 WANTED = {

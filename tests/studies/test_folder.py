@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from eqcrl.errors import UsageError
-from eqcrl.studies.folder import StudyFolder, add_scores, is_done, last_lines, open_study, read_scores
+from eqcrl.jobs.runs import is_done
+from eqcrl.studies.folder import StudyFolder, add_scores, open_study, read_scores
 from eqcrl.studies.source import Source
 from studies.conftest import study_text
 
@@ -113,8 +114,3 @@ def test_folders_that_are_no_studies(tmp_path: Path) -> None:
         StudyFolder(tmp_path / "tiny.toml").begin(study)
     with pytest.raises(UsageError, match=r"has no study.toml"):
         open_study(tmp_path)
-
-
-def test_the_end_of_a_log(tmp_path: Path) -> None:
-    (tmp_path / "log").write_text("\n".join(map(str, range(100))) + "\n\n")
-    assert last_lines(tmp_path / "log", 3) == "98\n99"

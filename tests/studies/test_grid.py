@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from eqcrl.errors import ConfigError, UsageError
-from eqcrl.studies.grid import Setting, chosen, expand, word
+from eqcrl.jobs.setting import Setting, word
+from eqcrl.studies.grid import chosen, expand
 from eqcrl.studies.source import Source
 
 TEXT = """\

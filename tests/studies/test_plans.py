@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from eqcrl.jobs.machine import FRACTION, Machine
+from eqcrl.jobs.setting import Setting
+from eqcrl.jobs.sizes import Sized
 from eqcrl.studies.folder import StudyFolder, open_study
-from eqcrl.studies.grid import Setting, expand
+from eqcrl.studies.grid import expand
 from eqcrl.studies.plans import plan_json, print_commands, print_end, print_plan
-from eqcrl.studies.running import FRACTION, Result, make_pool, settled, together
-from eqcrl.studies.sizes import Machine, Sized
+from eqcrl.studies.running import Result, make_pool, settled, together
 from eqcrl.studies.source import Source
 from eqcrl.studies.spec import Study
 from eqcrl.studies.work import Workshop

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -12,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from eqcrl.jobs import processes
 from eqcrl.lock import claimed
-from eqcrl.studies import work
-from eqcrl.studies.child import wrapped
 from eqcrl.studies.folder import StudyRun
 from eqcrl.studies.grid import expand
-from eqcrl.studies.pool import Pool, Running, newest
+from eqcrl.studies.pool import Pool, Running
 from eqcrl.studies.source import Source
 from eqcrl.studies.work import Task
 
@@ -41,7 +38,7 @@ sys.exit(code)
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "here").mkdir()
-    monkeypatch.setattr(work, "EQCRL", (sys.executable, str(tmp_path / "program.py")))
+    monkeypatch.setattr(processes, "EQCRL", (sys.executable, str(tmp_path / "program.py")))
     return tmp_path
 
 
@@ -84,8 +81,8 @@ class Seen:
         )  # fmt: skip
 
 
-def pool(jobs: int, limit: int | None = None, cores: Sequence[int] = (), **environment: str) -> Pool:
-    return Pool(jobs, limit=limit, cores=cores, environment=environment)
+def pool(jobs: int, limit: int | None = None, share: Sequence[Sequence[int]] = (), **environment: str) -> Pool:
+    return Pool(jobs, limit=limit, share=share, environment=environment)
 
 
 def at_once(folder: Path) -> list[int]:
@@ -118,7 +115,7 @@ def test_each_has_cores_of_its_own(program: Path) -> None:
     available = sorted(os.sched_getaffinity(0))
     if len(available) < 2:
         pytest.skip("one core only")
-    Seen().call(pool(2, cores=available[:2]), [task(program, "a", 20), task(program, "b", 20)])
+    Seen().call(pool(2, share=[available[:1], available[1:2]]), [task(program, "a", 20), task(program, "b", 20)])
     told = {log.read_text().split("cores ")[1].split("]")[0] for log in program.glob("*.log")}
     assert told == {f"[{available[0]}", f"[{available[1]}"}
 
@@ -143,41 +140,3 @@ def test_a_run_that_another_process_writes_is_waited_for(program: Path, monkeypa
     assert seen.codes == [0, 0]
     assert seen.waited == [mine]
     assert seen.renewed == [mine], "what is left of it may be something else by now"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="asked for on Linux only")
-def test_a_child_is_asked_to_stop_when_its_parent_is_gone(tmp_path: Path) -> None:
-    parent = textwrap.dedent("""
-        import subprocess, sys, time
-        from eqcrl.studies.child import wrapped
-        command = [sys.executable, "-c", "import time; time.sleep(600)"]
-        child = subprocess.Popen(wrapped(command), start_new_session=True)
-        time.sleep(1.5)
-        print(child.pid, flush=True)
-        time.sleep(600)
-    """)
-    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert process.stdout is not None
-    pid = int(process.stdout.readline())
-    os.kill(pid, 0)
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_a_child_whose_parent_is_gone_already_does_not_begin() -> None:
-    command = wrapped([sys.executable, "-c", "print('begun')"])
-    command[3] = "1"  # whose parent is another
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (75, "")
-
-
-def test_the_newest_evaluation(tmp_path: Path) -> None:
-    assert newest(tmp_path) == {}
-    (tmp_path / "metrics.jsonl").write_text('{"a": 1}\n{"a": 2}\n{"a": 3')
-    assert newest(tmp_path) == {"a": 2}
-    (tmp_path / "metrics.jsonl").write_text("broken\n")
-    assert newest(tmp_path) == {}

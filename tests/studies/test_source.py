@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from eqcrl.errors import BrokenPlugin, ConfigError, EqcrlError, UnknownName, UsageError
+from eqcrl.jobs.keys import BUDGET, flatten, is_key, normal
+from eqcrl.jobs.setting import Choice
 from eqcrl.registry import Entry
 from eqcrl.studies import source
 from eqcrl.studies.grid import expand
 from eqcrl.studies.source import Source, each_study, find_study
-from eqcrl.studies.spec import BUDGET, Choice, Evaluation, flatten, is_key, normal
+from eqcrl.studies.spec import Evaluation
 
 WHOLE = """\
 title = "Whole"

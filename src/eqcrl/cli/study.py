@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from eqcrl.errors import EqcrlError, UsageError
+from eqcrl.jobs.keys import given_sets
+from eqcrl.jobs.setting import Setting
 from eqcrl.studies.folder import StudyFolder, open_study
-from eqcrl.studies.grid import Setting, chosen, expand
+from eqcrl.studies.grid import chosen, expand
 from eqcrl.studies.source import Source, each_study, find_study
 from eqcrl.studies.spec import SCALES, Study
 
@@ -101,8 +103,9 @@ def plan(
     A few steps of each setting are timed, on as many cores as a run would have; compiling comes on top.
     """
     from eqcrl.cli.console import make_console
+    from eqcrl.jobs.machine import cores
+    from eqcrl.jobs.sizes import measure
     from eqcrl.studies.plans import plan_json, print_plan
-    from eqcrl.studies.sizes import cores, measure
 
     at, settings = _asked(name, scale, seeds, only, sets)
     console = make_console()
@@ -155,10 +158,10 @@ def run(
     Ctrl-C and SIGTERM stop all runs gently; the same command goes on later.
     """
     from eqcrl.cli.console import make_console
+    from eqcrl.jobs.sizes import measure
     from eqcrl.studies.plans import print_commands, print_end
     from eqcrl.studies.running import run_study, settled
     from eqcrl.studies.screen import Screen
-    from eqcrl.studies.sizes import measure
 
     at, settings = _asked(name, scale, seeds, only, sets)
     folder = StudyFolder(out or default_folder(at))
@@ -202,13 +205,7 @@ def default_folder(at: Study) -> Path:
 def _asked(
     name: str, scale: str | None, seeds: int | None, only: tuple[str, ...], sets: tuple[str, ...]
 ) -> tuple[Study, list[Setting]]:
-    overrides: dict[str, str] = {}
-    for text in sets:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--set {text}: not a key with a value.", mend="Write --set train.batch_size=128.")
-        overrides[key.replace("-", "_")] = value
-    at = find_study(name).study(scale, seeds=seeds, overrides=overrides)
+    at = find_study(name).study(scale, seeds=seeds, overrides=given_sets(sets))
     settings = expand(at)
     return at, chosen(settings, only) if only else settings
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from eqcrl import plots
 from eqcrl.errors import EqcrlError, UsageError
+from eqcrl.jobs.keys import flatten
 from eqcrl.studies.folder import OpenStudy
 from eqcrl.studies.scores import Scored, evaluated, finished, grouped, scores_of
-from eqcrl.studies.spec import Figure, Study, flatten
+from eqcrl.studies.spec import Figure, Study
 
 Drawn = tuple[str, Path]
 Drawer = Callable[[Figure, Study, Sequence[Scored], Path], list[Drawn]]

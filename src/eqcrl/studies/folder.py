@@ -9,18 +9,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from eqcrl.config import Config
-from eqcrl.errors import EqcrlError, RunError, UsageError
+from eqcrl.errors import UsageError
 from eqcrl.files import write_atomically, writing
+from eqcrl.jobs.runs import Status, status_of
+from eqcrl.jobs.setting import Setting
 from eqcrl.lock import claimed
-from eqcrl.rundir import RunDir
-from eqcrl.studies.grid import Setting, expand
+from eqcrl.studies.grid import expand
 from eqcrl.studies.source import Source
 from eqcrl.studies.spec import Evaluation, Figure, Study
-
-Status = Literal["done", "unfinished", "dead", "missing"]
 
 
 @dataclass(frozen=True)
@@ -148,34 +146,12 @@ class StudyFolder:
     def look(self, setting: Setting, seed: int, evaluations: Sequence[Evaluation] = ()) -> StudyRun:
         """One run in its present state."""
         path, failure = self.run(setting.slug, seed), self.failure(setting.slug, seed)
-        message = failure.read_text(encoding="utf-8").strip() if failure.is_file() else ""
-        status: Status = "dead" if message else "missing"
-        try:
-            if is_done(path):
-                status = "done"
-            elif (path / "config.toml").exists() and not message:
-                status = "unfinished"
-        except EqcrlError as error:
-            status, message = "dead", message or str(error)
+        status, message = status_of(path, failure)
         scores = read_scores(self.evaluated(setting.slug, seed))
         wanted = {e.label: scores[e.label]["scores"] for e in evaluations if is_evaluated(scores, e)}
         if status == "done" and len(wanted) == len(evaluations):
             message = ""  # it died once, and was continued by hand
         return StudyRun(path, dict(setting.values), seed, status, message, setting, wanted)
-
-
-def is_done(run: Path) -> bool:
-    """Whether the run's last checkpoint is that of its last epoch. Raises: RunError, ConfigError for a broken run."""
-    folder = run / "checkpoints"
-    if not folder.is_dir() or not (run / "config.toml").is_file():
-        return False
-    numbers = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
-    return bool(numbers) and max(numbers) >= last_unroll(RunDir(run).config())
-
-
-def last_unroll(config: Config) -> int:
-    """The number of the checkpoint at the end of a run."""
-    return config.prefill_epochs() + config.num_epochs()
 
 
 def read_scores(file: Path) -> dict[str, Any]:
@@ -226,12 +202,3 @@ def open_study(path: str | Path) -> OpenStudy:
         raise UsageError(f"{path} is no study folder: it has no study.toml.", mend="Give what `eqcrl study run` made.")
     study = Source(folder.study_file).study(None)
     return OpenStudy(folder.path, study, folder.runs_of(study, expand(study)))
-
-
-def last_lines(log: Path, count: int = 12) -> str:
-    """The end of what a process printed. Raises: RunError."""
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise RunError(f"{log} cannot be read: {error.strerror}.") from None
-    return "\n".join(line.rstrip() for line in lines[-count:] if line.strip())

@@ -8,16 +8,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from eqcrl.jobs.machine import RUNTIME_BYTES, Machine
+from eqcrl.jobs.processes import EXIT_CODES
+from eqcrl.jobs.runs import last_words
+from eqcrl.jobs.setting import Setting
+from eqcrl.jobs.sizes import Sized
 from eqcrl.plan import human_bytes, human_count
 from eqcrl.progress import human_seconds
 from eqcrl.studies.folder import StudyFolder
-from eqcrl.studies.grid import Setting
 from eqcrl.studies.running import Result, Together, together
-from eqcrl.studies.sizes import RUNTIME_BYTES, Machine, Sized
 from eqcrl.studies.spec import Study
 from eqcrl.studies.work import Workshop
-
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 75}
 
 
 def _side_by_side(study: Study, machine: Machine, sized: Mapping[str, Sized], jobs: int | None) -> int:
@@ -158,7 +159,7 @@ def print_end(console: Console, folder: StudyFolder, result: Result) -> int:
         for name in ("run", "last words"):
             table.add_column(name, overflow="fold")
         for run in dead:
-            table.add_row(run.name(), _last_words(run.message))
+            table.add_row(run.name(), last_words(run.message))
         console.print(table)
         console.print(
             f"In full: {folder.path / 'failed'}. `eqcrl study run ... --retry` tries them again, from their newest "
@@ -175,9 +176,3 @@ def print_end(console: Console, folder: StudyFolder, result: Result) -> int:
     if done == len(result.runs) and not dead:
         console.print(f"`eqcrl study report {folder.path}` shows the result.", highlight=False, soft_wrap=True)
     return 0 if done == len(result.runs) and not dead else 1
-
-
-def _last_words(message: str) -> str:
-    lines = [line for line in message.splitlines() if line and not line.startswith("All that it printed")]
-    error = next((i for i, line in enumerate(lines) if line.startswith("Error:")), None)
-    return "\n".join([lines[0], *(lines[error : error + 2] if error is not None else lines[-2:])])

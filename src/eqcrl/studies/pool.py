@@ -2,24 +2,17 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from eqcrl.files import writing
-from eqcrl.studies.child import wrapped
+from eqcrl.jobs.processes import STOP_SIGNALS, Started, start
 from eqcrl.studies.work import Task
 
 POLL = 0.2
 """Seconds between two looks at the processes."""
 WAIT = 5.0
 """Seconds until a run that another process writes is tried again."""
-STOPPED = {130, 75, -signal.SIGINT, -signal.SIGTERM}
-"""Exit codes of a process that was asked to stop."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -27,26 +20,17 @@ class Running:
     """A task that has a process."""
 
     task: Task
-    process: subprocess.Popen[bytes]
     slot: int
-    log_start: int
-    """Bytes that the log had before."""
-    started: float = field(default_factory=time.monotonic)
-
-    def printed(self) -> str:
-        """What it wrote so far."""
-        with self.task.log.open("rb") as file:
-            file.seek(self.log_start)
-            return file.read().decode("utf-8", errors="replace")
+    started: Started
 
 
 class Pool:
-    """At most `jobs` processes, within `limit` bytes; each on its own cores where there are `cores` to share out."""
+    """At most `jobs` processes, within `limit` bytes; each on its share of the cores, where there are shares."""
 
-    def __init__(self, jobs: int, *, limit: int | None, cores: Sequence[int], environment: Mapping[str, str]):
+    def __init__(self, jobs: int, *, limit: int | None, share: Sequence[Sequence[int]], environment: Mapping[str, str]):
         self.jobs = jobs
         self.limit = limit
-        self.share = [cores[i * n : (i + 1) * n] for n in [len(cores) // jobs] for i in range(jobs)] if cores else []
+        self.share = share
         self.environment = {**os.environ, **environment}
         self.pending: list[Task] = []
         self.running: list[Running] = []
@@ -80,21 +64,21 @@ class Pool:
                     self._start(started, waiting, renewed)
                 tick(self.running)
                 time.sleep(POLL)
-                for one in [r for r in self.running if r.process.poll() is not None]:
+                for one in [r for r in self.running if r.started.process.poll() is not None]:
                     self.running.remove(one)
-                    self.pending[:0] = ended(one, one.process.returncode)
+                    self.pending[:0] = ended(one, one.started.process.returncode)
         finally:
             for one in self.running:  # something of ours failed
-                one.process.terminate()
+                one.started.process.terminate()
             for one in self.running:
-                one.process.wait()
+                one.started.process.wait()
             for number, handler in before.items():
                 signal.signal(number, handler)
         return came[0] if came else None
 
     def _forward(self, number: int, *, hard: bool) -> None:
         for one in self.running:
-            one.process.send_signal(signal.SIGKILL if hard else number)
+            one.started.process.send_signal(signal.SIGKILL if hard else number)
 
     def _start(
         self,
@@ -129,32 +113,5 @@ class Pool:
 
     def _process(self, task: Task) -> Running:
         slot = next(i for i in range(self.jobs) if all(one.slot != i for one in self.running))
-        command = wrapped(task.command(), cores=self.share[slot] if self.share else ())
-        with writing(task.log):
-            task.log.parent.mkdir(parents=True, exist_ok=True)
-            size = task.log.stat().st_size if task.log.exists() else 0
-            with task.log.open("ab") as log:
-                # A session of its own: Ctrl-C goes to everyone at the terminal, and a second one would interrupt it.
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=self.environment,
-                    start_new_session=True,
-                )
-        return Running(task, process, slot, size)
-
-
-def newest(run: Path) -> dict[str, Any]:
-    """The last whole line of a run's metrics; empty before the first evaluation."""
-    import json
-
-    try:
-        with (run / "metrics.jsonl").open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(file.tell() - 8192, 0))
-            lines = [line for line in file.read().split(b"\n")[:-1] if line]
-        return dict(json.loads(lines[-1])) if lines else {}
-    except (OSError, ValueError):
-        return {}
+        cores = self.share[slot] if self.share else ()
+        return Running(task, slot, start(task.command(), task.log, cores=cores, environment=self.environment))

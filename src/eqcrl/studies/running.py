@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eqcrl.files import write_atomically
+from eqcrl.jobs.machine import Machine
+from eqcrl.jobs.processes import STOPPED, how_it_ended
+from eqcrl.jobs.runs import obituary
+from eqcrl.jobs.setting import Setting
+from eqcrl.jobs.sizes import Sized
 from eqcrl.lock import claimed
-from eqcrl.studies.folder import StudyFolder, StudyRun, last_lines
-from eqcrl.studies.grid import Setting
-from eqcrl.studies.pool import STOPPED, Pool, Running
+from eqcrl.studies.folder import StudyFolder, StudyRun
+from eqcrl.studies.pool import Pool, Running
 from eqcrl.studies.screen import Screen
-from eqcrl.studies.sizes import RUNTIME_BYTES, WORKING_SHARE, Machine, Sized
 from eqcrl.studies.spec import Study
 from eqcrl.studies.work import Task, Workshop
 
 Together = Literal["auto", "yes", "no"]
-FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,8 @@ def together(asked: Together, machine: Machine) -> bool:
 
 def make_pool(machine: Machine, jobs: int, environment: dict[str, str]) -> Pool:
     """As many processes as asked for, with cores and memory shared out among them."""
-    if machine.accelerated():
-        shared = {} if jobs == 1 or FRACTION in environment else {FRACTION: f"{WORKING_SHARE / jobs:.3f}"}
-        return Pool(jobs, limit=None, cores=(), environment=shared)
-    limit = None if machine.host_bytes is None else int(WORKING_SHARE * machine.host_bytes)
-    alone = machine.cores if jobs <= len(machine.cores) else ()
-    return Pool(jobs, limit=limit, cores=alone, environment={})
+    shared = machine.shared(jobs, environment)
+    return Pool(jobs, limit=machine.limit(), share=machine.shares(jobs), environment=shared)
 
 
 def settled(folder: StudyFolder, study: Study, settings: Sequence[Setting], *, retry: bool) -> Result | None:
@@ -71,7 +69,7 @@ def run_study(
     with claimed(folder.path, "study"):
         asked = study.seeds
         study = folder.begin(study)
-        overhead = 0 if machine.accelerated() else int(RUNTIME_BYTES)
+        overhead = machine.overhead()
         needs = {slug: s.bytes + overhead for slug, s in sized.items()}
         workshop = Workshop(folder, study, needs, together=together(vmap_seeds, machine))
         runs = [workshop.look(setting, seed) for seed in asked for setting in settings]
@@ -109,7 +107,7 @@ class _Keeper:
         """What is to be done next for its runs."""
         task = one.task
         if task.evaluation is not None:
-            kept = code == 0 and self.workshop.keep_scores(task, one.printed())
+            kept = code == 0 and self.workshop.keep_scores(task, one.started.printed())
             run = task.runs[0]
             if not kept and code not in STOPPED:
                 self._died(task, run, code)
@@ -129,6 +127,5 @@ class _Keeper:
         return self.workshop.look(run.setting, run.seed)
 
     def _died(self, task: Task, run: StudyRun, code: int) -> None:
-        how = f"exit code {code}" if code >= 0 else f"signal {-code}" + (", perhaps for memory" if code == -9 else "")
-        text = f"{task.name()}: {how}.\n{last_lines(task.log)}\n\nAll that it printed: {task.log}\n"
+        text = obituary(task.name(), how_it_ended(code), task.log)
         write_atomically(self.folder.failure(run.slug(), run.seed), text)

@@ -6,10 +6,10 @@ from typing import Any
 
 from eqcrl.config import INHERITS, PART_KINDS, Config
 from eqcrl.errors import EqcrlError
+from eqcrl.jobs.keys import is_key, normal
 from eqcrl.rundir import RunDir
 from eqcrl.statistics import Records, final_score
 from eqcrl.studies.folder import OpenStudy, StudyRun
-from eqcrl.studies.spec import is_key, normal
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from eqcrl.jobs.runs import newest, total_env_steps
 from eqcrl.progress import human_seconds
 from eqcrl.studies.folder import StudyRun
-from eqcrl.studies.pool import Running, newest
+from eqcrl.studies.pool import Running
 from eqcrl.studies.work import Task
 
 REFRESH = 1.0
@@ -70,7 +71,7 @@ class Screen:
                 f"{task.name()}{' failed' if failed else f': {self._value(run.evaluated[task.evaluation.label])}'}"
             )
             return
-        took = human_seconds(time.monotonic() - one.started)
+        took = human_seconds(time.monotonic() - one.started.at)
         value = self._value(newest(run.path))
         state = {"done": f"done, {value}", "unfinished": f"stopped, {value}", "missing": "stopped before it began"}
         words = state.get(run.status, "died: " + (run.message.splitlines() or ["?"])[0])
@@ -92,14 +93,13 @@ class Screen:
         for one in running:
             run = one.task.runs[0]
             record = newest(run.path)
-            config = run.setting.config
-            total = (config.prefill_epochs() + config.num_epochs()) * config.env_steps_per_epoch()
+            total = total_env_steps(run.setting.config)
             value = record.get(self.metric)
             table.add_row(
                 one.task.name(),
                 f"{int(record['env_steps']):,}" if record else "-",
                 f"{total:,}",
                 f"{value:.3f}" if isinstance(value, int | float) else "-",
-                human_seconds(self.drawn - one.started),
+                human_seconds(self.drawn - one.started.at),
             )
         self.live.update(Group(table, Text(f"{self.counts()}, {human_seconds(self.drawn - self.began)}")), refresh=True)

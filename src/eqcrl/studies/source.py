@@ -1,38 +1,20 @@
 """Study files: found by name or path, read, checked, and resolved at a scale; messages name file and line."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import msgspec
 
 from eqcrl import registry
-from eqcrl.config import PART_KINDS, static_settings
-from eqcrl.errors import BrokenPlugin, ConfigError, EqcrlError, UnknownName, UsageError, did_you_mean
-from eqcrl.settings import coerce, unknown_key
-from eqcrl.studies.spec import (
-    BUDGET,
-    LABEL,
-    NEEDS,
-    PRESET,
-    SCALES,
-    X_OF_CURVES,
-    Choice,
-    Evaluation,
-    Figure,
-    Kind,
-    Scalar,
-    Scaled,
-    Spec,
-    Study,
-    flatten,
-    is_key,
-    normal,
-)
-from eqcrl.toml import line_of, read_toml
-
-T = TypeVar("T", bound=msgspec.Struct)
+from eqcrl.config import static_settings
+from eqcrl.errors import BrokenPlugin, ConfigError, EqcrlError, UsageError, did_you_mean
+from eqcrl.jobs.axes import claim, read_choices
+from eqcrl.jobs.keys import BUDGET, LABEL, PRESET, Scalar, checked, flatten, is_key, normal
+from eqcrl.jobs.setting import Choice
+from eqcrl.jobs.sheet import Sheet, checked_seeds
+from eqcrl.settings import unknown_key
+from eqcrl.studies.spec import NEEDS, SCALES, X_OF_CURVES, Evaluation, Figure, Kind, Scaled, Spec, Study
 
 
 class Source:
@@ -40,15 +22,12 @@ class Source:
 
     def __init__(self, path: Path):
         self.path = path
-        self.text, tree = read_toml(path)
-        self.spec = self._parsed(tree)
-
-    def at(self, *dotted: str) -> str:
-        """`file:line` of the first of the keys that the text sets."""
-        return f"{self.path}{next((line for key in dotted if (line := line_of(self.text, key))), '')}"
+        self.sheet = Sheet(path, "study", "docs/studies.md")
+        self.at = self.sheet.at
+        self.spec = self._parsed(self.sheet.tree)
 
     def _parsed(self, tree: dict[str, Any]) -> Spec:
-        self._known(tree, Spec, "")
+        self.sheet.known(tree, Spec, "")
         if "title" not in tree:
             raise ConfigError(f"{self.path}: a study needs a `title`.", mend="Say in a line what it compares.")
         scales = tree.get("scales", {})
@@ -61,40 +40,22 @@ class Source:
                 raise ConfigError(
                     f"{self.at(f'scales.{name}')}: there is no scale {name!r}.", mend=did_you_mean(name, SCALES)
                 )
-            self._known(part, Scaled, f"scales.{name}.")
+            self.sheet.known(part, Scaled, f"scales.{name}.")
             self._known_figures(part, f"scales.{name}.")
         self._known_figures(tree, "")
-        parts = {name: self._converted(part, Scaled, f"scales.{name}.") for name, part in scales.items()}
-        plain = self._converted({k: v for k, v in tree.items() if k != "scales"}, Spec, "")
+        parts = {name: self.sheet.converted(part, Scaled, f"scales.{name}.") for name, part in scales.items()}
+        plain = self.sheet.converted({k: v for k, v in tree.items() if k != "scales"}, Spec, "")
         return msgspec.structs.replace(plain, scales=parts)
-
-    def _converted(self, tree: Any, kind: type[T], prefix: str) -> T:
-        try:
-            return msgspec.convert(tree, kind)
-        except msgspec.ValidationError as error:
-            detail, _, place = str(error).partition(" - at ")
-            key = prefix + re.sub(r"\[[^]]*\]", "", place.strip("`").removeprefix("$")).strip(".")
-            raise ConfigError(
-                f"{self.at(key)}: `{key}` does not fit: {detail}.", mend="docs/studies.md describes the file."
-            ) from None
 
     def _known_figures(self, tree: Any, prefix: str) -> None:
         figures = tree.get("figures", []) if isinstance(tree, Mapping) else []
         for figure in figures if isinstance(figures, list) else ():
-            self._known(figure, Figure, f"{prefix}figures.")
+            self.sheet.known(figure, Figure, f"{prefix}figures.")
             kind = figure.get("kind") if isinstance(figure, Mapping) else None
             if isinstance(kind, str) and kind not in get_args(Kind):
                 raise ConfigError(
                     f"{self.at(f'{prefix}figures.kind')}: there is no kind of figure {kind!r}.",
                     mend=did_you_mean(kind, get_args(Kind)),
-                )
-
-    def _known(self, tree: Any, kind: type[msgspec.Struct], prefix: str) -> None:
-        names = [f.name for f in msgspec.structs.fields(kind)]
-        for key in tree if isinstance(tree, Mapping) else ():
-            if key not in names:
-                raise ConfigError(
-                    f"{self.at(f'{prefix}{key}')}: a study has no `{prefix}{key}`.", mend=did_you_mean(key, names)
                 )
 
     def name(self) -> str:
@@ -166,14 +127,7 @@ class _Resolving:
         given = self.source.spec.seeds if self.part.seeds is None else self.part.seeds
         given = asked if asked is not None else given
         where = "--seeds" if asked is not None else self.where("seeds")
-        chosen = tuple(range(given)) if isinstance(given, int) else tuple(given)
-        if not chosen:
-            raise ConfigError(
-                f"{where}: a study of no seeds has no runs.", mend="Give at least one; 3 or more make an interval."
-            )
-        if len(set(chosen)) < len(chosen):
-            raise ConfigError(f"{where}: a seed is named twice.", mend="Name each seed once.")
-        return tuple(coerce(s, static_settings()["seed"], key="seeds", origin=where) for s in chosen)
+        return checked_seeds(given, where, "study")
 
     def _settings(self, axes: Mapping[str, tuple[Choice, ...]], overrides: Mapping[str, str]) -> dict[str, Scalar]:
         spec, part = self.source.spec, self.part
@@ -212,43 +166,11 @@ class _Resolving:
         owner: dict[str, str] = {}
         for name, (values, prefix) in merged.items():
             origin = self.source.at(prefix + name)
-            if not isinstance(values, list):
-                raise ConfigError(f"{origin}: the axis `{name}` is not a list.", mend="Write its values as [a, b, c].")
-            if not values:
-                raise ConfigError(f"{origin}: the axis `{name}` is empty.", mend="Give it values, or leave it out.")
-            choices = tuple(self._choice(name, value, origin) for value in values)
-            labels = [str(c.label) for c in choices]
-            twice = next((x for x in labels if labels.count(x) > 1), None)
-            if twice is not None:
-                raise ConfigError(f"{origin}: the axis `{name}` has {twice!r} twice.", mend="Name each value once.")
-            for key in {k for choice in choices for k in choice.sets}:
-                if owner.setdefault(key, name) != name:
-                    raise ConfigError(
-                        f"{origin}: the axes `{owner[key]}` and `{name}` both set `{key}`.",
-                        mend="Let one axis set it; keys that move together belong in the tables of one axis.",
-                    )
+            choices = read_choices(name, values, origin, self._check)
+            claim(owner, name, [key for choice in choices for key in choice.sets], origin)
             axes[normal(name) if is_key(name) else name] = choices
         # What is compared within an environment stands together.
         return dict(sorted(axes.items(), key=lambda axis: not {"env", PRESET} & axis[1][0].sets.keys()))
-
-    def _choice(self, axis: str, value: Any, origin: str) -> Choice:
-        if is_key(axis):
-            checked = self._check(axis, value, origin)
-            return Choice(checked, {normal(axis): checked})
-        if not isinstance(value, Mapping):
-            raise unknown_key(axis, [*static_settings(), PRESET], origin=origin)
-        sets = flatten(value)
-        label = sets.pop(LABEL, None)
-        if not sets:
-            raise ConfigError(
-                f"{origin}: a value of the axis `{axis}` sets nothing.", mend="Write settings into it, or leave it out."
-            )
-        checked_all = {normal(k): self._check(k, v, origin) for k, v in sets.items()}
-        if label is None:
-            label = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in checked_all.items())
-        if not isinstance(label, str | int | float):
-            raise ConfigError(f"{origin}: the label {label!r} is neither text nor a number.", mend="Write it as text.")
-        return Choice(label, checked_all)
 
     def _evaluation(self, tree: Mapping[str, Any]) -> Evaluation:
         origin, flat = self.where("evaluations"), flatten(tree)
@@ -287,32 +209,7 @@ class _Resolving:
     def _check(self, key: str, value: Any, origin: str) -> Scalar:
         """The value, of the right type as far as that can be told without its part."""
         self.origins[normal(key)] = origin
-        known, plain = static_settings(), normal(key)
-        if plain == "seed":
-            raise ConfigError(f"{origin}: `seed` is no setting of a study.", mend="`seeds` says which ones there are.")
-        if not is_key(key):
-            raise unknown_key(key, [*known, PRESET], origin=origin)
-        if not isinstance(value, bool | int | float | str):
-            raise ConfigError(
-                f"{origin}: `{key} = {value!r}` is not one value.", mend="Give a number, a word, true or false."
-            )
-        kind = PRESET if plain == PRESET else PART_KINDS.get(plain)
-        if kind is not None:
-            if not isinstance(value, str):
-                raise ConfigError(
-                    f"{origin}: `{key} = {value!r}` is not the name of a part.", mend=f"`eqcrl list {kind}` shows them."
-                )
-            _resolved(kind, value, origin)
-        elif plain in known:
-            return coerce(value, known[plain], key=plain, origin=origin)
-        return value
-
-
-def _resolved(kind: str, name: str, origin: str) -> None:
-    try:
-        registry.resolve(kind, name)
-    except UnknownName as error:
-        raise UnknownName(f"{origin}: {error.message}", mend=error.mend) from None
+        return checked(key, value, origin, "study")
 
 
 def find_study(name: str) -> Source:

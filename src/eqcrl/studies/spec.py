@@ -10,16 +10,13 @@ from typing import Any, Literal
 import msgspec
 import tomli_w
 
-from eqcrl.config import PART_KINDS, static_settings
+from eqcrl.jobs.axes import written
+from eqcrl.jobs.keys import LABEL, Scalar
+from eqcrl.jobs.setting import Choice
 
 SCALES = ("laptop", "gpu", "paper")
-PRESET = "preset"
-"""Stands among the keys of configurations: a study may vary the preset too."""
-LABEL = "label"
-BUDGET = "train.total_env_steps"
 
 Kind = Literal["score", "curves", "bars", "heatmap", "profiles", "evaluations", "q-map", "embeddings", "residual-norms"]
-Scalar = bool | int | float | str
 
 NEEDS: dict[str, tuple[str, ...]] = {"score": ("x",), "evaluations": ("x",), "heatmap": ("x", "y")}
 """What a figure of a kind must say."""
@@ -72,14 +69,6 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A value of an axis: what it is called, and the dotted keys that it sets."""
-
-    label: Scalar
-    sets: Mapping[str, Scalar]
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """A further environment for the finished policies; without a name the one that a run was trained on."""
 
@@ -106,12 +95,16 @@ class Study:
     origins: Mapping[str, str]
     """Where each dotted key was set, for messages."""
 
+    def place(self) -> str:
+        """What it is called in messages."""
+        return f"Study {self.name}" + (f" at scale {self.scale}" if self.scale else "")
+
     def definition(self) -> dict[str, Any]:
         """What decides what the runs do, seeds apart: a folder holds runs of one definition."""
         return {
             "preset": self.preset,
             **{f"settings.{k}": v for k, v in sorted(self.settings.items())},
-            **{f"axes.{k}": [_written(k, c) for c in choices] for k, choices in self.axes.items()},
+            **{f"axes.{k}": [written(k, c) for c in choices] for k, choices in self.axes.items()},
         }
 
     def to_toml(self) -> str:
@@ -125,7 +118,7 @@ class Study:
             "preset": self.preset,
             "seeds": list(self.seeds),
             "settings": dict(self.settings),
-            "axes": {k: [_written(k, c) for c in choices] for k, choices in self.axes.items()},
+            "axes": {k: [written(k, c) for c in choices] for k, choices in self.axes.items()},
             "evaluations": [
                 {LABEL: e.label, **({"env": e.env} if e.env else {}), **{f"env.{k}": v for k, v in e.params.items()}}
                 for e in self.evaluations
@@ -133,26 +126,3 @@ class Study:
             "figures": [{k: v for k, v in msgspec.structs.asdict(f).items() if v} for f in self.figures],
         }
         return tomli_w.dumps(tree)
-
-
-def _written(axis: str, choice: Choice) -> Any:
-    return choice.label if is_key(axis) else {LABEL: choice.label, **choice.sets}
-
-
-def is_key(text: str) -> bool:
-    """Whether this is a key of the configuration, or `preset`, rather than a name for keys that move together."""
-    head, _, rest = text.partition(".")
-    return text == PRESET or text in static_settings() or (head in PART_KINDS and (rest != "" or text in PART_KINDS))
-
-
-def normal(key: str) -> str:
-    """`env.name` is `env`."""
-    return key.removesuffix(".name") if key.removesuffix(".name") in PART_KINDS else key
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

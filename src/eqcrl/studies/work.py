@@ -1,20 +1,16 @@
 """What is left to do of a study, as processes: trainings to begin or continue, evaluations of finished policies."""
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from eqcrl.lock import LOCK
+from eqcrl.jobs import processes
+from eqcrl.jobs.runs import has_begun, held
+from eqcrl.jobs.setting import Setting
 from eqcrl.studies.folder import StudyFolder, StudyRun, add_scores, is_evaluated, read_scores
-from eqcrl.studies.grid import Setting
 from eqcrl.studies.spec import Evaluation, Study
-
-EQCRL = (sys.executable, "-m", "eqcrl")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,23 +34,11 @@ class Task:
 
     def command(self) -> list[str]:
         """What is executed."""
-        return [*EQCRL, *self.arguments]
+        return [*processes.EQCRL, *self.arguments]
 
     def busy(self) -> bool:
         """Whether another process writes one of the runs, such as one that outlived the study that began it."""
-        return any(_held(run.path) for run in self.runs)
-
-
-def _held(run: Path) -> bool:
-    if not (run / LOCK).is_file():
-        return False
-    lock = FileLock(run / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+        return any(held(run.path) for run in self.runs)
 
 
 class Workshop:
@@ -148,11 +132,6 @@ class Workshop:
         kept = {k: v for k, v in scores.items() if k.startswith("eval/")}
         add_scores(self.folder.evaluated(run.slug(), run.seed), task.evaluation, kept)
         return True
-
-
-def has_begun(run: Path) -> bool:
-    """Whether there is a run to continue; without a checkpoint it is begun anew in its directory."""
-    return (run / "config.toml").is_file()
 
 
 def _runs_in(folder: Path) -> list[Path]:

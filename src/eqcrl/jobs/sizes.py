@@ -1,7 +1,6 @@
-"""What the settings of a study need, asked of a process that may look at the device; and how many fit side by side."""
+"""What settings need, asked of a process that may look at the device."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -11,18 +10,9 @@ from typing import Any
 
 from eqcrl import errors
 from eqcrl.errors import EqcrlError, RunError
-from eqcrl.studies.child import wrapped
-from eqcrl.studies.grid import Setting, about
-from eqcrl.studies.spec import Study
-
-RUNTIME_BYTES = 1.5 * 2**30
-"""Main memory of a process beside its arrays: Python, JAX, compiling, drawing."""
-WORKING_SHARE = 0.9
-"""Of the memory there is, what runs may take together."""
-SPARE = 1.25
-"""On an accelerator, what a process gets for each byte of its plan: XLA's temporaries are not in it."""
-ACCELERATOR_JOBS = 4
-"""More processes than this on one accelerator wait for one another."""
+from eqcrl.jobs.child import wrapped
+from eqcrl.jobs.machine import Machine, cores
+from eqcrl.jobs.setting import Planned, Setting, about
 
 
 @dataclass(frozen=True)
@@ -39,48 +29,8 @@ class Sized:
     remarks: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Machine:
-    """What the runs will be computed on."""
-
-    device: str
-    platform: str
-    device_bytes: int | None
-    host_bytes: int | None
-    cores: tuple[int, ...]
-
-    def accelerated(self) -> bool:
-        """Whether JAX computes on something else than the processor."""
-        return self.platform != "cpu"
-
-    def side_by_side(self, needs: Sequence[int]) -> int:
-        """How many runs of these sizes (bytes) fit at once; at least one.
-
-        On a CPU one a core: XLA computes small networks on one core as fast as on several. On an accelerator as many
-        as its memory holds, up to four.
-        """
-        largest = max(needs, default=0)
-        jobs = max(len(self.cores), 1)
-        if self.accelerated():
-            jobs = min(jobs, ACCELERATOR_JOBS)
-            if self.device_bytes is not None:
-                jobs = min(jobs, int(self.device_bytes // (SPARE * largest + 0.25 * RUNTIME_BYTES)))
-            largest = 0
-        if self.host_bytes is not None:
-            jobs = min(jobs, int(WORKING_SHARE * self.host_bytes // (largest + RUNTIME_BYTES)))
-        return max(min(jobs, len(needs)), 1)
-
-
-def cores() -> tuple[int, ...]:
-    """The cores that this process may use."""
-    try:
-        return tuple(sorted(os.sched_getaffinity(0)))
-    except AttributeError:  # not Linux
-        return tuple(range(os.cpu_count() or 1))
-
-
 def measure(
-    study: Study,
+    plan: Planned,
     settings: Sequence[Setting],
     *,
     timing: bool = False,
@@ -94,17 +44,18 @@ def measure(
     """
     question = {
         "timing": timing,
+        "what": plan.place(),
         "settings": [
             {
                 "slug": s.slug,
                 "preset": s.preset,
                 "overrides": dict(s.overrides),
-                "origins": {k: study.origins[k] for k in s.overrides},
+                "origins": {k: plan.origins[k] for k in s.overrides},
             }
             for s in settings
         ],
     }
-    command = wrapped([sys.executable, "-m", "eqcrl.studies.sizing"], cores=on)
+    command = wrapped([sys.executable, "-m", "eqcrl.jobs.sizing"], cores=on)
     rows: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as aside,
@@ -129,7 +80,7 @@ def measure(
         aside.seek(0)
         said = aside.read()
     if rows and "error" in rows[-1]:
-        raise _error(study, rows[-1])
+        raise _error(plan, rows[-1])
     if process.returncode != 0 or len(rows) != len(settings) + 1:
         raise RunError(
             "The process that should tell the sizes of the runs ended with "
@@ -140,7 +91,7 @@ def measure(
     return machine, {row["slug"]: Sized(**{**row, "remarks": tuple(row["remarks"])}) for row in rows[1:]}
 
 
-def _error(study: Study, row: dict[str, Any]) -> EqcrlError:
+def _error(plan: Planned, row: dict[str, Any]) -> EqcrlError:
     plain = vars(errors)[row["kind"]](row["error"], mend=row["mend"])
-    placed = any(row["error"].startswith(origin) for origin in study.origins.values())
-    return about(study, row["slug"], plain) if isinstance(plain, errors.ConfigError) and not placed else plain
+    placed = any(row["error"].startswith(origin) for origin in plan.origins.values())
+    return about(plan, row["slug"], plain) if isinstance(plain, errors.ConfigError) and not placed else plain

@@ -1,4 +1,4 @@
-"""`python -m eqcrl.studies.child PARENT CORES COMMAND...`: becomes the command, on some cores, for as long as its
+"""`python -m eqcrl.jobs.child PARENT CORES COMMAND...`: becomes the command, on some cores, for as long as its
 parent lives.
 
 XLA makes as many threads as there are cores that its process may use when it starts, so they must be chosen before.
@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1
 def wrapped(command: Sequence[str], *, cores: Sequence[int] = ()) -> list[str]:
     """The command as it is to be started by this process; no cores are all of them."""
     listed = ",".join(map(str, cores)) or "-"
-    return [sys.executable, "-m", "eqcrl.studies.child", str(os.getpid()), listed, *command]
+    return [sys.executable, "-m", "eqcrl.jobs.child", str(os.getpid()), listed, *command]
 
 
 def main() -> None:

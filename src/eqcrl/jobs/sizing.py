@@ -1,4 +1,4 @@
-"""`python -m eqcrl.studies.sizing`: sizes of the settings of a study, in a process of its own.
+"""`python -m eqcrl.jobs.sizing`: sizes of settings, in a process of its own.
 
 It looks at the device, and on an accelerator whoever looks at it holds it: the process that starts the runs must not.
 Reads one JSON object, writes one JSON object a line: the device, then each setting, or an error.
@@ -49,7 +49,7 @@ def _answer(question: dict[str, Any], answers: TextIO) -> None:
     found: list[tuple[Config, System, Plan]] = []
     for row in question["settings"]:
         _current[0] = row["slug"]
-        config, origins = Config.merge(preset=row["preset"], overrides=row["overrides"], origin="the study")
+        config, origins = Config.merge(preset=row["preset"], overrides=row["overrides"], origin=question["what"])
         config = complete(config, origins | row["origins"])
         config.validate()
         system = assemble(config)
