@@ -1,0 +1,1 @@
+"""Runs of eqcrl in Weights & Biases."""
