@@ -156,6 +156,18 @@ def test_values_and_gradients_are_finite_everywhere(name: str, shape: tuple[int,
             assert np.all(np.isfinite(part))
 
 
+@each_energy
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_hidden(name: str, bad: float) -> None:
+    """Else a loss would look well while the networks are lost."""
+    phi = np.random.default_rng(2).normal(size=(3, 4)).astype(np.float32)
+    spoiled = phi.copy()
+    spoiled[1, 2] = bad
+    energy = jax.jit(ENERGIES[name].pairwise)(jnp.asarray(spoiled), jnp.asarray(phi))
+    assert not np.any(np.isfinite(energy[1]))
+    assert np.all(np.isfinite(np.delete(np.asarray(energy), 1, axis=0)))
+
+
 @pytest.mark.parametrize("name", ["l1", "l2", "l2-squared"])
 def test_identical_embeddings_have_energy_and_gradient_zero(name: str) -> None:
     phi = np.random.default_rng(3).normal(size=(4, 6))

@@ -59,8 +59,9 @@ squared_distances.defvjp(_squared_distances_forward, _squared_distances_backward
 
 def safe_sqrt(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """sqrt(x) for x >= 0 with gradient 0, not infinity, at x = 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    # Not asked as x > 0, which would turn what is not a number into 0 and hide it from the losses.
+    zero = x <= 0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def safe_abs(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
