@@ -88,6 +88,21 @@ def agents(session: nox.Session) -> None:
 
 
 @nox.session
+def thorough(session: nox.Session) -> None:
+    """Tests that take long and that few changes can break; they are left out of `tests`."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "thorough", "-n", "2", "--dist", "loadfile", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Processes that are killed, disks that are full: tests, and the table of docs/reliability.md (half an hour)."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "faults")
+    session.run("python", "-m", "benchmarks.faults", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation; a broken link or reference is an error."""
     session.install("-e", ".[docs]")

@@ -137,7 +137,8 @@ def timeless(run: Path) -> list[dict[str, Any]]:
 def final_checkpoint(run: Path) -> dict[str, bytes]:
     """Name and content of the newest checkpoint."""
     path = checkpoint.latest(run / "checkpoints")
-    return {"number": path.name.encode()} | {n: (path / n).read_bytes() for n in ("agent.eqx", "rest.eqx")}
+    files = ("agent.eqx", "rest.eqx", "replay.eqx")
+    return {"number": path.name.encode()} | {n: (path / n).read_bytes() for n in files}
 
 
 def assert_same_run(one: Path, other: Path) -> None:

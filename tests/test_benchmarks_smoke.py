@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 SPEC = EnvSpec(3, 2, 2)
 
 
+@pytest.mark.thorough
 def test_unrolled_update_equals_scanned():
     algorithm = cases.algorithm(8, width=16, batch_size=8)
     batch, state = cases.batch(algorithm), cases.agent_state(algorithm)
@@ -72,6 +73,7 @@ def test_window_matrix_is_the_truncated_geometric_law():
         np.testing.assert_allclose(matrix[row].sum(), 1.0, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_windowed_sampling_has_the_law_of_ours_where_the_window_is_the_buffer():
     """One environment, one window of its whole history: both draw (t, future) from the same joint law."""
     capacity, gamma, draws = 12, 0.8, 60_000

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eqcrl import checkpoint
+from eqcrl import arrays, checkpoint
 from eqcrl.assemble import assemble
 from eqcrl.epoch import TrainState
 from eqcrl.errors import CheckpointError, EqcrlError
 from eqcrl.plan import state_shapes
 from helpers import first_state, snapshot, tiny, tiny_programs, tiny_system
 
-FILES = ("agent.eqx", "rest.eqx", "manifest.json")
+FILES = ("agent.eqx", "rest.eqx", "replay.eqx", "manifest.json")
 
 
 def trained_state() -> TrainState:
@@ -74,14 +74,15 @@ def test_layout_and_manifest(saved: Path) -> None:
     manifest = checkpoint.read_manifest(saved)
     assert manifest["unrolls"] == 3
     assert manifest["wall_seconds"] == 1.5
-    for name in ("agent", "rest"):
+    assert manifest["rows"] == 30
+    for name in ("agent", "rest", "replay"):
         assert manifest["files"][name]["bytes"] == (saved / f"{name}.eqx").stat().st_size
     assert checkpoint.latest(saved.parent) == saved
     assert checkpoint.numbers(saved.parent) == [0, 3]
 
 
 def test_no_pickle(saved: Path, like: TrainState) -> None:
-    for name in ("agent", "rest"):
+    for name in ("agent", "rest", "replay"):
         arrays = 0
         with (saved / f"{name}.eqx").open("rb") as file:
             while file.peek(1):
@@ -135,7 +136,7 @@ def test_the_only_checkpoint_has_none_before_it(copy: Path, like: TrainState) ->
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(name=st.sampled_from(FILES[:2]), place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
+@given(name=st.sampled_from(FILES[:3]), place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_a_changed_byte_is_refused(copy: Path, like: TrainState, name: str, place: float, flip: int) -> None:
     file = copy / name
     content = bytearray(file.read_bytes())
@@ -177,11 +178,18 @@ def edited(copy: Path, change: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda m: m.update(format=99), "has format 99; this version reads 1"),
+        (lambda m: m.update(format=99), "has format 99; this version reads 2"),
         (lambda m: m.update(unrolls=4), "its manifest.json was edited"),
         (lambda m: m.pop("files"), "manifest.json cannot be read"),
         (lambda m: m.update(files=[]), "manifest.json cannot be read"),
-        (lambda m: m["files"].pop("rest"), "manifest.json cannot be read"),
+        (lambda m: m["files"].pop("agent"), "manifest.json cannot be read"),
+        (lambda m: m["files"].pop("rest"), "manifest.json does not mention rest.eqx"),
+        (lambda m: m["files"].pop("replay"), "manifest.json does not mention replay.eqx"),
+        (lambda m: m.update(rows=29), "its manifest.json was edited: 29 rows"),
+        (lambda m: m.update(rows=10**15), "its manifest.json was edited"),
+        (lambda m: m.update(rows="all"), "its manifest.json was edited"),
+        (lambda m: m.update(format=1), "has format 1: an earlier version"),
+        (lambda m: m["files"].update(more=3), "manifest.json cannot be read"),
         (lambda m: m["files"]["agent"].update(bytes=3), "instead of 3"),
         (lambda m: m["files"]["agent"].update(sha256="0" * 64), "does not match its checksum"),
         (lambda m: m["files"]["agent"]["leaves"].pop(), "arrays, expected"),
@@ -258,7 +266,7 @@ def test_saving_over_the_half_of_a_killed_process_with_the_same_id(tmp_path: Pat
     assert checkpoint.numbers(tmp_path) == [3]
 
 
-@pytest.mark.parametrize("fails", ["agent", "rest", "manifest", "rename"])
+@pytest.mark.parametrize("fails", ["agent", "rest", "replay", "manifest", "rename"])
 def test_a_refusing_disk_leaves_the_older_checkpoints(
     copy: Path, like: TrainState, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
@@ -274,11 +282,8 @@ def test_a_refusing_disk_leaves_the_older_checkpoints(
 
         return call
 
-    if fails in ("agent", "rest"):
-        real = checkpoint.eqx.tree_serialise_leaves
-        monkeypatch.setattr(
-            checkpoint.eqx, "tree_serialise_leaves", refuse(real, lambda path, tree: path.stem == fails)
-        )
+    if fails in ("agent", "rest", "replay"):
+        monkeypatch.setattr(arrays, "write", refuse(arrays.write, lambda path, leaves: path.stem == fails))
     elif fails == "manifest":
         monkeypatch.setattr(checkpoint, "_sync", refuse(checkpoint._sync, lambda path: path.stem == "manifest"))
     else:

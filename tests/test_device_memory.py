@@ -172,6 +172,7 @@ def test_networks_that_are_too_large_are_named() -> None:
     batch=st.sampled_from([2, 16, 160]),
     capacity=st.sampled_from([50, 20_000]),
 )
+@pytest.mark.thorough
 def test_what_is_advised_fits(part: float, depth: int, batch: int, capacity: int) -> None:
     chosen = {"arch": f"resnet-{depth}", "train.batch_size": batch, "replay.capacity": capacity}
     config = complete(Config.load(overrides=TINY | chosen))

@@ -141,6 +141,7 @@ def _actor() -> Any:
     return jax.tree.map(lambda s: np.zeros(s.shape), (shapes, heads))
 
 
+@pytest.mark.thorough
 def test_fresh_networks_are_those_that_training_begins_with(system: System, found: Diagnosis) -> None:
     """Given the agent that training with this seed begins with, and another alpha, all else is what it was."""
     first = jax.jit(lambda key: ep.init(system.algorithm, key=key))(stream(SEED, INIT_STREAM)).agent

@@ -9,20 +9,29 @@ import subprocess
 import sys
 import tomllib
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 import eqcrl
 from eqcrl import epoch, estimate, registry
+from eqcrl.assemble import complete
 from eqcrl.cli.main import run as run_cli
+from eqcrl.jobs import sizes
+from eqcrl.jobs.machine import Machine
+from eqcrl.jobs.setting import Planned, Setting
 from eqcrl.studies.folder import StudyFolder
 from eqcrl.studies.grid import expand
 from eqcrl.studies.source import Source
+from eqcrl.sweeps.folder import SweepFolder
+from eqcrl.sweeps.methods import Grid
+from eqcrl.sweeps.source import Source as SweepSource
 from helpers import keeping_compiled
+from launchers.conftest import make_slurm
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -115,11 +124,29 @@ def copy_run(source: Path, target: Path) -> None:
         config.write_text(re.sub(rf"^{setting} = \d+$", f"{setting} = {value}", config.read_text(), flags=re.MULTILINE))
 
 
+def checked_only(plan: Planned, settings: Sequence[Setting], **_: Any) -> tuple[Machine, dict[str, sizes.Sized]]:
+    """The settings of a study, checked part by part and not sized: that takes a process and a second each."""
+    for setting in settings:
+        complete(setting.config)
+    machine = Machine("a device", "cpu", None, None, (0,))
+    return machine, {s.slug: sizes.Sized(s.slug, 1, 1, 1, 1, 1, None, ()) for s in settings}
+
+
 def make_study(run: Path, folder: Path) -> None:
     """A study folder with a finished run."""
     folder.mkdir(parents=True, exist_ok=True)
     StudyFolder(folder).study_file.write_text('title = "Tiny"\nseeds = 1\n')
     copy_run(run, StudyFolder(folder).run("all", 0))
+
+
+def make_sweep(run: Path, folder: Path) -> None:
+    """A sweep folder with a finished run."""
+    at = SweepFolder(folder)
+    folder.mkdir(parents=True)
+    at.sweep_file.write_text("[search]\narch.width = [8]\n")
+    trial = Grid(at.sweep()).next(0)
+    at.add(trial)
+    copy_run(run, at.run(trial.name(), 0))
 
 
 # ---------------------------------------------------------------------------------------------------- Python
@@ -184,6 +211,8 @@ def test_shell_blocks_are_commands_that_exist(
     """`eqcrl train` up to its plan, every other command of eqcrl for real, on a tiny run."""
     # Timing steps of every network that the pages mention would take longer than all other tests of them.
     monkeypatch.setattr(estimate, "estimate", lambda *_: estimate.Estimate(1.0, 1.0))
+    monkeypatch.setattr(sizes, "measure", checked_only)
+    make_slurm(place, monkeypatch)
     tried = 0
     for block in blocks(page, "sh"):
         for program, *args in shell(block, place):
@@ -194,9 +223,12 @@ def test_shell_blocks_are_commands_that_exist(
                 copy_run(tiny_run, place / run)
             if args[:2] == ["study", "report"]:
                 make_study(tiny_run, place / args[2])
-            trains = args[:1] == ["train"] or args[:2] == ["study", "run"]
+            shutil.rmtree(place / "sweeps", ignore_errors=True)
+            if args[:1] == ["sweep"] and args[1] in ("status", "stop", "resume", "list"):
+                make_sweep(tiny_run, place / (args[2] if len(args) > 2 else "sweeps/any"))
+            begins = args[:1] == ["sweep"] and args[1].endswith(".toml")
+            trains = args[:1] == ["train"] or args[:2] == ["study", "run"] or begins
             plan_only = ["--dry-run"] if trains and not {"--dry-run", "--help"} & set(args) else []
-            plan_only += ["--no-timing"] if args[:2] == ["study", "plan"] and "--no-timing" not in args else []
             # What a diagnosis tells of 1024 layers of 256 units has tests of its own.
             fresh = args[:1] == ["diagnose"] and "--run" not in args
             narrow = ["--arch.width", "8", "--train.batch-size", "8"] if fresh else []
@@ -228,7 +260,7 @@ def test_ci_runs_the_tests_as_the_readme_says_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("page", pages_with("toml"), ids=name_of)
 def test_toml_blocks_mean_something(page: Path, tmp_path: Path) -> None:
-    """A configuration loads, a study expands; a pyproject.toml declares parts under groups that exist."""
+    """A configuration loads, a study expands, a sweep is read; a pyproject.toml declares parts under known groups."""
     for number, block in enumerate(blocks(page, "toml")):
         tree = tomllib.loads(block.text)
         if "project" in tree:
@@ -236,6 +268,9 @@ def test_toml_blocks_mean_something(page: Path, tmp_path: Path) -> None:
             continue
         file = tmp_path / f"{number}.toml"
         file.write_text(block.text)
+        if "search" in tree:
+            assert SweepSource(file).sweep().axes, block.place()
+            continue
         if "title" in tree:
             assert expand(Source(file).study(None)), block.place()
             continue

@@ -1,5 +1,6 @@
 """The epoch: what it advances, that it repeats to the bit, works in place, and does not grow with depth."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,15 +9,17 @@ import numpy as np
 import pytest
 
 from eqcrl.actor_goals import Mixed
+from eqcrl.agents.base import AbstractAgent, AgentState
 from eqcrl.agents.crl import CRL
 from eqcrl.energies import L2
 from eqcrl.envs.point import PointMaze
 from eqcrl.envs.wrap import BatchedEnv
-from eqcrl.epoch import Algorithm, TrainState, collect, epoch, init
+from eqcrl.epoch import Algorithm, TrainState, collect, epoch, init, leaf_names
 from eqcrl.losses import InfoNCE
 from eqcrl.nn.resnet import ResNet
 from eqcrl.relabel import Geometric
 from eqcrl.replay import sample
+from eqcrl.types import Batch, EnvSpec, Key, Metrics
 
 ENVS, UNROLL, CAPACITY = 4, 5, 12
 
@@ -104,7 +107,8 @@ def test_an_epoch_is_collect_and_then_updates_whose_metrics_are_averaged() -> No
     for key in jax.random.split(jax.random.split(collected.key)[1], ALGORITHM.updates):
         agent, step = one_update(agent, collected.replay, key)
         steps.append(step)
-    assert float(metrics.pop("physics_resets")) == 0
+    for name in ("physics_resets", "first_bad_update", "first_bad_leaf"):
+        assert float(metrics.pop(name)) == 0
     for name, value in metrics.items():
         assert float(value) == pytest.approx(np.mean([float(step[name]) for step in steps]), rel=1e-3, abs=1e-4)
     for actual, expected in zip(jax.tree.leaves(after.agent), jax.tree.leaves(agent), strict=True):
@@ -156,3 +160,89 @@ def test_the_program_of_the_epoch_does_not_grow_with_depth(remat: str) -> None:
     assert equations > 300
     assert deep_equations == equations
     assert deep_length < 1.02 * length
+
+
+class Counting(AbstractAgent):
+    """Adds 1 to both of its numbers in every step; in the step `at`, from 1 on, one of them, or the loss, goes bad."""
+
+    at: int
+    spoils: str
+
+    def init(self, spec: EnvSpec, *, key: Key) -> AgentState:
+        return {"first": jnp.zeros(3), "second": jnp.zeros(2), "steps": jnp.zeros((), jnp.int32)}
+
+    def act(self, state: AgentState, observation: Any, goal: Any, *, key: Key) -> Any:
+        return self.act_deterministic(state, observation, goal)
+
+    def act_deterministic(self, state: AgentState, observation: Any, goal: Any) -> Any:
+        return jnp.zeros((observation.shape[0], 2))
+
+    def update(self, state: AgentState, batch: Batch, *, key: Key) -> tuple[AgentState, Metrics]:
+        steps = state["steps"] + 1
+        bad = jnp.where(steps == self.at, jnp.nan, 0.0)
+        after = {name: state[name] + 1 + (bad if name == self.spoils else 0.0) for name in ("first", "second")}
+        # Like a real optimizer it does not count a step that was left out, so the same one would come again.
+        loss = steps + (bad if self.spoils == "loss" else 0.0)
+        return after | {"steps": steps}, {"loss": loss + jnp.sum(state["second"]) * 0}
+
+    def parameter_counts(self, state: AgentState) -> dict[str, int]:
+        return {"numbers": 5}
+
+    def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
+        return 5
+
+
+def counted(spoils: str, at: int = 2, skip: bool = False) -> tuple[Any, dict[str, float]]:
+    """What three gradient steps of that agent leave, and say."""
+    algorithm = dataclasses.replace(ALGORITHM, agent=Counting(at, spoils), skip_bad_updates=skip)
+    state, metrics = jax.jit(lambda key: epoch(algorithm, init(algorithm, key=key)))(jax.random.key(0))
+    return state.agent, {k: float(v) for k, v in metrics.items()}
+
+
+def test_a_good_epoch_says_nothing() -> None:
+    agent, metrics = counted("nothing")
+    assert (metrics["first_bad_update"], metrics["first_bad_leaf"]) == (0, 0)
+    assert metrics["loss"] == 2.0
+    np.testing.assert_array_equal(agent["first"], 3)
+
+
+def test_a_bad_loss_is_dated() -> None:
+    for at in (1, 2, 3):
+        _, metrics = counted("loss", at)
+        assert (metrics["first_bad_update"], metrics["first_bad_leaf"]) == (at, 0)
+        assert np.isnan(metrics["loss"])
+
+
+def test_a_bad_network_is_named() -> None:
+    agent, metrics = counted("second", 3)
+    assert metrics["first_bad_update"] == 0  # the last step: no loss has seen it
+    assert leaf_names(agent)[int(metrics["first_bad_leaf"]) - 1] == "['second']"
+    _, metrics = counted("second", 1)
+    assert metrics["first_bad_update"] == 2
+    _, metrics = counted("first", 2)
+    assert leaf_names(agent)[int(metrics["first_bad_leaf"]) - 1] == "['first']"
+
+
+@pytest.mark.parametrize("spoils", ["loss", "first", "second"])
+def test_bad_steps_are_left_out_where_asked_for(spoils: str) -> None:
+    agent, metrics = counted(spoils, 3, skip=True)
+    assert metrics["skipped_updates"] == 1
+    assert (metrics["first_bad_update"], metrics["first_bad_leaf"]) == (0, 0)
+    assert metrics["loss"] == 1.5  # the mean of those that were taken
+    for name, taken in (("first", 2), ("second", 2), ("steps", 2)):
+        np.testing.assert_array_equal(agent[name], taken)
+
+
+def test_an_epoch_of_bad_steps_alone_is_not_passed_over() -> None:
+    _, metrics = counted("first", 1, skip=True)
+    assert metrics["skipped_updates"] == 3
+    assert np.isnan(metrics["loss"])
+    assert metrics["first_bad_update"] == 1
+
+
+def test_leaving_out_changes_nothing_where_nothing_is_bad() -> None:
+    skipping = dataclasses.replace(ALGORITHM, skip_bad_updates=True)
+    state = INIT(jax.random.key(0))
+    plain, careful = EPOCH(state)[0], jax.jit(lambda state: epoch(skipping, state))(state)[0]
+    for a, b in zip(bits(plain), bits(careful), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -1,6 +1,5 @@
 """The compiled programs; and what agents score that have learned nothing."""
 
-import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ def leaves(tree: object) -> list[np.ndarray]:
 
 def test_every_program_is_compiled_ahead_and_timed() -> None:
     programs = tiny_programs()
-    assert programs.compile_seconds.keys() == {"init", "collect", "epoch", "evaluate", "finite"}
+    assert programs.compile_seconds.keys() == {"init", "collect", "epoch", "evaluate", "rows"}
     assert all(seconds > 0 for seconds in programs.compile_seconds.values())
 
 
@@ -60,15 +59,14 @@ def test_evaluation_does_not_consume_the_agent() -> None:
     assert {k: float(v) for k, v in first.items()} == {k: float(v) for k, v in again.items()}
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_finite_names_the_leaf_that_is_not(value: float) -> None:
-    agent = first_state().agent
-    finite = tiny_programs().finite
-    assert all(jax.tree.leaves(finite(agent)))
-    where = lambda a: a.critic.goal.head.bias  # noqa: E731
-    found = finite(eqx.tree_at(where, agent, replace_fn=lambda b: b.at[3].set(value)))
-    assert not where(found)
-    assert sum(not ok for ok in jax.tree.leaves(found)) == 1
+def test_rows_of_an_unroll_across_the_end_of_the_ring() -> None:
+    state = first_state()
+    for _ in range(6):  # 60 steps in a ring of 50
+        state = tiny_programs().collect(state)
+    for start, index in ((50, np.arange(0, 10)), (44, [44, 45, 46, 47, 48, 49, 0, 1, 2, 3])):
+        found = tiny_programs().rows(state.replay, np.int32(start))
+        for rows, ring in zip(jax.tree.leaves(found), jax.tree.leaves(state.replay.data), strict=True):
+            np.testing.assert_array_equal(rows, np.asarray(ring)[index])
 
 
 @pytest.mark.parametrize("env", ["point-u-maze", "point-big-maze", "point-hardest-maze"])

@@ -1,32 +1,27 @@
 """The loop: what it records and saves, how it stops, and that stopping anywhere changes nothing."""
 
-import dataclasses
 import io
 import json
 import os
 import re
 import shutil
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
 from eqcrl import checkpoint, trainer
-from eqcrl.config import Config
 from eqcrl.errors import CheckpointError, DivergenceError, RunError
 from eqcrl.logbook import Logbook
 from eqcrl.plan import state_shapes
 from eqcrl.programs import Programs
 from eqcrl.rundir import RunDir
-from eqcrl.trainer import Outcome, Trainer, stop_on_signal, stream
+from eqcrl.trainer import Trainer, stream
 from helpers import (
     METRICS,
     assert_same_run,
@@ -38,65 +33,14 @@ from helpers import (
     tiny_programs,
     tiny_system,
 )
-
-PREFILL, TOTAL = 2, 12
-
-Wrap = Callable[[Programs], Programs]
-
-
-def after_unroll(number: int, act: Callable[[Any], Any]) -> Wrap:
-    """Programs that call `act` on the state once so many unrolls are collected; its result, if any, replaces it."""
-
-    def wrap(programs: Programs) -> Programs:
-        def collect(state: Any) -> Any:
-            state = programs.collect(state)
-            return (act(state) or state) if int(state.unrolls) == number else state
-
-        def epoch(state: Any) -> Any:
-            state, metrics = programs.epoch(state)
-            return ((act(state) or state) if int(state.unrolls) == number else state), metrics
-
-        return dataclasses.replace(programs, collect=collect, epoch=epoch)
-
-    return wrap
-
-
-def send(number: int) -> Callable[[Any], None]:
-    return lambda _: os.kill(os.getpid(), number)
-
-
-class Killed(BaseException):
-    """Nothing of eqcrl runs after this: stands for SIGKILL."""
-
-
-def die(_: Any) -> None:
-    raise Killed
-
-
-@pytest.fixture
-def go(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
-    """Trains in a directory; new if there is none, else continued. Compiles only once for all tests."""
-
-    def call(path: Path, config: Config | None = None, wrap: Wrap = lambda p: p, console: Console | None = None) -> Any:
-        config = config or tiny()
-        monkeypatch.setattr(trainer, "compile_programs", lambda system: wrap(tiny_programs()))
-        run = RunDir(path) if path.exists() else RunDir.create(path, config, {})
-        loop = Trainer([Logbook(config, run)], tiny_system(), console or Console(quiet=True))
-        (outcome,) = loop.train(loop.restore())
-        return outcome
-
-    return call
+from training import PREFILL, TOTAL, Killed, after_unroll, die, not_finite, send, spoiled, train_tiny
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run, never stopped."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "compile_programs", lambda system: tiny_programs())
-        path = tmp_path_factory.mktemp("reference") / "run"
-        run = RunDir.create(path, tiny(), {})
-        loop = Trainer([Logbook(tiny(), run)], tiny_system(), Console(quiet=True))
-        loop.train(loop.restore())
+    path = tmp_path_factory.mktemp("reference") / "run"
+    train_tiny(path)
     return path
 
 
@@ -125,47 +69,41 @@ def test_an_evaluation_is_decided_by_seed_and_progress_alone(reference: Path) ->
 
 @pytest.mark.parametrize("number", range(1, TOTAL))
 def test_stopped_after_any_unroll_and_resumed_equals_never_stopped(
-    go: Callable[..., Outcome], reference: Path, tmp_path: Path, number: int
+    reference: Path, tmp_path: Path, number: int
 ) -> None:
     run = tmp_path / "run"
-    outcome = go(run, wrap=after_unroll(number, send(signal.SIGTERM)))
+    outcome = train_tiny(run, wrap=after_unroll(number, send(signal.SIGTERM)))
     assert outcome.stopped_by == signal.SIGTERM
     assert checkpoint.latest(run / "checkpoints").name == f"{number:09d}"
     assert timeless(run) == [r for r in timeless(reference) if r["env_steps"] <= 80 * number] if number >= 4 else True
-    assert go(run).stopped_by is None
+    assert train_tiny(run).stopped_by is None
     assert_same_run(run, reference)
 
 
 @pytest.mark.parametrize("number", range(1, TOTAL + 1))
-def test_killed_after_any_unroll_and_resumed_equals_never_stopped(
-    go: Callable[..., Outcome], reference: Path, tmp_path: Path, number: int
-) -> None:
+def test_killed_after_any_unroll_and_resumed_equals_never_stopped(reference: Path, tmp_path: Path, number: int) -> None:
     run = tmp_path / "run"
     with pytest.raises(Killed):
-        go(run, wrap=after_unroll(number, die))
-    go(run)
+        train_tiny(run, wrap=after_unroll(number, die))
+    train_tiny(run)
     assert_same_run(run, reference)
 
 
-def test_stopped_again_and_again(go: Callable[..., Outcome], reference: Path, tmp_path: Path) -> None:
+def test_stopped_again_and_again(reference: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for number in (1, 3, 4, 7, 11):
-        assert go(run, wrap=after_unroll(number, send(signal.SIGINT))).stopped_by == signal.SIGINT
-    go(run)
+        assert train_tiny(run, wrap=after_unroll(number, send(signal.SIGINT))).stopped_by == signal.SIGINT
+    train_tiny(run)
     assert_same_run(run, reference)
 
 
-def test_a_signal_in_the_last_epoch_does_not_count_as_stopping(
-    go: Callable[..., Outcome], reference: Path, tmp_path: Path
-) -> None:
+def test_a_signal_in_the_last_epoch_does_not_count_as_stopping(reference: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert go(run, wrap=after_unroll(TOTAL, send(signal.SIGINT))).stopped_by is None
+    assert train_tiny(run, wrap=after_unroll(TOTAL, send(signal.SIGINT))).stopped_by is None
     assert_same_run(run, reference)
 
 
-def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(
-    go: Callable[..., Outcome], reference: Path, tmp_path: Path
-) -> None:
+def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(reference: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
 
     def twice(state: Any) -> None:
@@ -173,81 +111,38 @@ def test_a_second_signal_stops_at_once_and_loses_no_checkpoint(
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        go(run, wrap=after_unroll(8, twice))
+        train_tiny(run, wrap=after_unroll(8, twice))
     assert checkpoint.numbers(run / "checkpoints") == [6]
-    go(run)
+    train_tiny(run)
     assert_same_run(run, reference)
 
 
-def test_extending_a_finished_run(go: Callable[..., Outcome], reference: Path, tmp_path: Path) -> None:
+def test_extending_a_finished_run(reference: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    go(run, tiny(train__total_env_steps=80 * 6))
+    train_tiny(run, tiny(train__total_env_steps=80 * 6))
     assert records(run)[-1]["env_steps"] == 80 * 6
-    go(run)
+    train_tiny(run)
     assert_same_run(run, reference)
 
 
-def test_stopped_while_compiling(go: Callable[..., Outcome], reference: Path, tmp_path: Path) -> None:
+def test_stopped_while_compiling(reference: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
 
     def interrupted(programs: Programs) -> Programs:
         os.kill(os.getpid(), signal.SIGTERM)
         return programs
 
-    assert go(run, wrap=interrupted).stopped_by == signal.SIGTERM
+    assert train_tiny(run, wrap=interrupted).stopped_by == signal.SIGTERM
     assert checkpoint.numbers(run / "checkpoints") == [0]
-    go(run)
+    train_tiny(run)
     assert_same_run(run, reference)
 
 
-def test_signal_handlers_are_put_back() -> None:
-    before = [signal.getsignal(s) for s in trainer.STOP_SIGNALS]
-    with stop_on_signal() as stop:
-        assert stop() is None
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop() == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert [signal.getsignal(s) for s in trainer.STOP_SIGNALS] == before
-
-
-def test_signals_are_left_alone_outside_of_the_main_thread() -> None:
-    seen: list[Any] = []
-
-    def work() -> None:
-        before = signal.getsignal(signal.SIGTERM)
-        with stop_on_signal() as stop:
-            seen.append((stop(), signal.getsignal(signal.SIGTERM) == before))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [(None, True)]
-
-
-def poison(state: Any) -> Any:
-    """The parameters after a step that was far too large."""
-    return eqx.tree_at(lambda s: s.agent.critic.state_action.head.weight, state, replace_fn=lambda w: w * jnp.nan)
-
-
-def not_finite(programs: Programs, at: int) -> Programs:
-    """The critic's loss is NaN in the epoch that ends after so many unrolls."""
-
-    def epoch(state: Any) -> Any:
-        state, metrics = programs.epoch(state)
-        bad = {"critic_loss": metrics["critic_loss"] * jnp.nan}
-        return state, (metrics | bad if int(state.unrolls) == at else metrics)
-
-    return dataclasses.replace(programs, epoch=epoch)
-
-
 @pytest.mark.parametrize("at", range(PREFILL + 1, TOTAL + 1))
-def test_a_loss_that_is_not_finite_stops_the_run(
-    go: Callable[..., Outcome], reference: Path, tmp_path: Path, at: int
-) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(reference: Path, tmp_path: Path, at: int) -> None:
     run = tmp_path / "run"
     with pytest.raises(DivergenceError) as caught:
-        go(run, wrap=lambda p: not_finite(p, at))
+        train_tiny(run, wrap=lambda p: not_finite(p, at))
     message = str(caught.value)
     assert f"not finite after the epoch that ended at {80 * at:,} environment steps" in message
     assert f"{3 * (at - PREFILL)} gradient steps: train/critic_loss." in message
@@ -260,31 +155,29 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     if saved:
         assert f"the checkpoint at {80 * saved[-1]:,} environment steps" in message
         checkpoint.load(checkpoint.latest(run / "checkpoints"), state_shapes(tiny_system()))
-        go(run)
+        train_tiny(run)
         assert_same_run(run, reference)
     else:
         assert "no checkpoint" in message
 
 
-@pytest.mark.parametrize("at", [5, 6, 10])
-def test_no_checkpoint_is_kept_of_networks_that_are_not_finite(
-    go: Callable[..., Outcome], tmp_path: Path, at: int
-) -> None:
+@pytest.mark.parametrize("at", [5, 6, 10, TOTAL])
+def test_no_checkpoint_is_kept_of_networks_that_are_not_finite(tmp_path: Path, at: int) -> None:
     """The losses of an epoch are taken before its last step: that step can spoil what the losses do not show."""
     run = tmp_path / "run"
-    with pytest.raises(DivergenceError, match="not finite after the epoch that ended at"):
-        go(run, wrap=after_unroll(at, poison))
+    with pytest.raises(DivergenceError, match=r"of the networks first critic\.state_action\.head\.weight"):
+        train_tiny(run, wrap=lambda programs: spoiled(programs, at))
     like = state_shapes(tiny_system())
     for number in checkpoint.numbers(run / "checkpoints"):
         agent = checkpoint.load_agent(run / "checkpoints" / f"{number:09d}", like)
         assert all(np.isfinite(x).all() for x in numbers_of(agent)), number
 
 
-def test_a_config_edited_by_hand_is_refused(go: Callable[..., Outcome], reference: Path, tmp_path: Path) -> None:
+def test_a_config_edited_by_hand_is_refused(reference: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(reference, tmp_path / "run"))
     before = snapshot(run)
     with pytest.raises(CheckpointError) as caught:
-        go(run, tiny(train__batch_size=4, agent__critic_rate=0.1))
+        train_tiny(run, tiny(train__batch_size=4, agent__critic_rate=0.1))
     message = str(caught.value)
     assert "was made under another configuration" in message
     assert "train.batch_size was 8, is 4" in message
@@ -314,21 +207,19 @@ def edit_manifest(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     ],
 )
 def test_a_manifest_edited_where_the_trainer_reads_it(
-    go: Callable[..., Outcome], reference: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+    reference: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
 ) -> None:
     run = Path(shutil.copytree(reference, tmp_path / "run"))
     edit_manifest(run, change)
     before = snapshot(run)
     with pytest.raises(CheckpointError) as caught:
-        go(run)
+        train_tiny(run)
     assert str(checkpoint.latest(run / "checkpoints")) in str(caught.value)
     assert caught.value.mend
     assert snapshot(run) == before
 
 
-def test_a_disk_that_refuses_the_metrics(
-    go: Callable[..., Outcome], reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_refuses_the_metrics(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     real = os.fsync
 
@@ -340,7 +231,7 @@ def test_a_disk_that_refuses_the_metrics(
 
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(RunError, match=r"Cannot write .*metrics.jsonl: No space left on device"):
-        go(run)
+        train_tiny(run)
     monkeypatch.undo()
     assert checkpoint.numbers(run / "checkpoints") == [6]
     monkeypatch.setattr(trainer, "compile_programs", lambda system: tiny_programs())
@@ -349,9 +240,9 @@ def test_a_disk_that_refuses_the_metrics(
     assert_same_run(run, reference)
 
 
-def test_what_it_says(go: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_what_it_says(tmp_path: Path) -> None:
     text = io.StringIO()
-    go(tmp_path / "run", console=Console(file=text, width=200))
+    train_tiny(tmp_path / "run", console=Console(file=text, width=200))
     said = text.getvalue()
     assert re.search(r"Compiled in [\d.]+ (s|min \d+ s) \(training epoch [\d.]+ s\)", said)
     assert re.search(r"First epoch took [\d.]+ s; 9 to go: about [\d.]+ s .*done \w{3} \d\d:\d\d\.", said)
@@ -359,20 +250,20 @@ def test_what_it_says(go: Callable[..., Outcome], tmp_path: Path) -> None:
 
     text = io.StringIO()
     run = tmp_path / "stopped"
-    go(run, wrap=after_unroll(7, send(signal.SIGTERM)))
-    go(run, console=Console(file=text, width=200))
+    train_tiny(run, wrap=after_unroll(7, send(signal.SIGTERM)))
+    train_tiny(run, console=Console(file=text, width=200))
     assert "Continuing at 560 environment steps." in text.getvalue()
     assert re.search(r"First epoch took [\d.]+ s; 4 to go", text.getvalue())
 
 
-def test_the_outcome_holds_the_last_evaluation(go: Callable[..., Outcome], tmp_path: Path) -> None:
-    outcome = go(tmp_path / "run")
+def test_the_outcome_holds_the_last_evaluation(tmp_path: Path) -> None:
+    outcome = train_tiny(tmp_path / "run")
     assert outcome.episodes is not None
     assert outcome.episodes.at_goal.shape == (30, 4)
     last = records(tmp_path / "run")[-1]
     assert float(outcome.episodes.at_goal.sum(0).mean()) == last["eval/time_at_goal"]
     assert outcome.compile_seconds == tiny_programs().compile_seconds
-    assert go(tmp_path / "run").episodes is None
+    assert train_tiny(tmp_path / "run").episodes is None
 
 
 def test_streams_of_randomness_are_apart() -> None:

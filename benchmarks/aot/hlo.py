@@ -87,7 +87,7 @@ class Launches:
 
 def launches(text: str) -> Launches:
     """What the entry computation of an optimized module launches. Raises: ValueError for a text without one."""
-    computations, entry = _computations(text)
+    computations, entry = computations_of(text)
     if entry is None:
         raise ValueError("this text has no ENTRY computation; is it the text of an optimized HLO module?")
     known: dict[str, Launches] = {}
@@ -100,7 +100,7 @@ def launches(text: str) -> Launches:
     return of(entry)
 
 
-def _computations(text: str) -> tuple[dict[str, list[tuple[str, str]]], str | None]:
+def computations_of(text: str) -> tuple[dict[str, list[tuple[str, str]]], str | None]:
     """Opcode and line of every instruction by computation, and the name of the entry."""
     computations: dict[str, list[tuple[str, str]]] = {}
     entry, current = None, None

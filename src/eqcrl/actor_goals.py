@@ -7,6 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from eqcrl import spread
 from eqcrl.settings import Meta
 
 
@@ -24,7 +25,11 @@ class AbstractActorGoals(eqx.Module):
     def __call__(self, goal: Float[Array, "batch goal"]) -> Float[Array, "batch goal"]:
         """The goal for each row of the batch."""
         shift, count = self.rows(goal.shape[0])
-        return jnp.concatenate([jnp.roll(goal, -shift, axis=0)[:count], goal[count:]])
+
+        def exchanged(goal: Array) -> Array:
+            return jnp.concatenate([jnp.roll(goal, -shift, axis=0)[:count], goal[count:]])
+
+        return spread.split(spread.everywhere(exchanged, goal))
 
 
 class Future(AbstractActorGoals):

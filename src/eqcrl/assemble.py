@@ -124,6 +124,7 @@ def assemble(config: Config) -> System:
         relabeller=agent.relabeller() if isinstance(agent, AbstractRelabels) else slots["relabeller"],
         capacity=config.replay.capacity,
         unroll_length=config.train.unroll_length,
+        skip_bad_updates=config.on_divergence == "skip",
         updates=config.train.updates_per_epoch,
         batch_size=config.train.batch_size,
     )

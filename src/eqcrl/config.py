@@ -5,15 +5,17 @@ Reading and checking it needs no JAX. Parameters of parts are checked where part
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import tomli_w
 
 from eqcrl import registry
 from eqcrl.errors import ConfigError
+from eqcrl.sections import Checkpoint, Eval, Replay, Train
 from eqcrl.settings import Meta, Setting, coerce, make_setting, unknown_key
 from eqcrl.toml import line_of, parse_toml, read_toml
+from eqcrl.trackers.keys import NAMES, TRACKER, names_in, params_by_name, tracker_of
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -25,52 +27,6 @@ class Part(msgspec.Struct, frozen=True):
 
 def _part(kind: str, text: str, inherits: str | None = None) -> Meta:
     return Meta(description=text, extra={"kind": kind, "inherits": inherits})
-
-
-def _count(text: str, unit: str, ge: int = 1) -> Meta:
-    return Meta(ge=ge, description=text, extra={"unit": unit})
-
-
-class Train(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is collected and how much is learned from it."""
-
-    total_env_steps: Annotated[int, _count("steps to train for, summed over all environments", "env steps")] = 400_000
-    num_envs: Annotated[int, _count("environments that run side by side", "environments")] = 256
-    unroll_length: Annotated[int, _count("steps that each environment takes per epoch", "steps")] = 40
-    updates_per_epoch: Annotated[int, _count("gradient steps after each unroll", "gradient steps")] = 200
-    batch_size: Annotated[int, _count("state-action pairs, and as many goals, per gradient step", "pairs")] = 256
-    fresh_resets: Annotated[
-        bool,
-        Meta(
-            description="draw a new start and goal for each episode; false: every environment "
-            "repeats its first ones for the whole run, as the paper's code does"
-        ),
-    ] = True
-
-
-class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """The ring buffer of past transitions."""
-
-    capacity: Annotated[int, _count("steps kept of each environment", "steps per environment")] = 10_000
-    min_filled: Annotated[
-        int, _count("steps of each environment to collect before learning starts", "steps per environment")
-    ] = 240
-
-
-class Eval(msgspec.Struct, frozen=True, kw_only=True):
-    """The evaluation in between."""
-
-    every: Annotated[int, _count("epochs between evaluations", "epochs")] = 4
-    num_envs: Annotated[int, _count("episodes per evaluation, run side by side", "episodes")] = 128
-
-
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What is saved to continue from."""
-
-    every: Annotated[
-        int, _count("evaluations between checkpoints (one is always written at the end)", "evaluations")
-    ] = 5
-    keep: Annotated[int, _count("newest complete checkpoints to keep", "checkpoints")] = 2
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,10 +54,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "geometric"
     )
     actor_goals: Annotated[Part, _part("actor-goals", "which goals the actor is trained on")] = Part("future")
+    on_divergence: Annotated[
+        Literal["stop", "rollback", "skip"],
+        Meta(
+            description="what to do when a loss or a network is not finite: stop; go back to the last checkpoint and "
+            "on with other random numbers, three times at most; or leave out the gradient steps that do it"
+        ),
+    ] = "stop"
     train: Train = Train()
     replay: Replay = Replay()
     eval: Eval = Eval()
     checkpoint: Checkpoint = Checkpoint()
+    trackers: Annotated[tuple[Part, ...], Meta(description="where metrics go beside metrics.jsonl")] = ()
+    """`[tracker]` in a file. No part of what `flat` and `difference` see."""
 
     @staticmethod
     def load(
@@ -135,7 +100,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         """
         merged = _Merged(inherit=base is None)
         if base is not None:
-            merged.add(base.flat(), lambda key: "the run's config.toml")
+            merged.add(base.flat() | base.tracker_keys(), lambda key: "the run's config.toml")
         else:
             text, tree = read_toml(Path(file)) if file is not None else ("", {})
             preset = _choose_preset(preset, tree.pop("preset", None), file)
@@ -153,10 +118,20 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_toml(self) -> str:
         """TOML text with every setting; `Config.from_toml` of it equals this configuration."""
-        return tomli_w.dumps(_nest(self))
+        named = {p.name: {k: v for k, v in p.params.items() if v is not None} for p in self.trackers}
+        trackers = {TRACKER: {NAMES: [*named]} | named} if named else {}
+        return tomli_w.dumps(_nest(self) | trackers)
+
+    def tracker_keys(self) -> dict[str, Any]:
+        """Dotted keys and values of the trackers, as `merge` takes them."""
+        params = {f"{TRACKER}.{p.name}.{k}": v for p in self.trackers for k, v in p.params.items() if v is not None}
+        return {TRACKER: [part.name for part in self.trackers]} | params
 
     def flat(self) -> dict[str, Any]:
-        """Dotted keys and values: `arch` is the part's name, `arch.depth` its parameter; absent parts are left out."""
+        """Dotted keys and values: `arch` is the part's name, `arch.depth` its parameter; absent parts are left out.
+
+        Trackers are not among them: two runs that differ in these alone are equal.
+        """
         return _flatten(_nest(self))
 
     def label(self) -> str:
@@ -182,7 +157,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return max(unrolls - self.prefill_epochs(), 1)
 
     def validate(self) -> None:
-        """Refuse combinations that cannot work. Raises: ConfigError that names both settings and a mend."""
+        """Refuse combinations that cannot work, and trackers that are not there.
+
+        Raises: ConfigError that names both settings and a mend; PluginError.
+        """
+        from eqcrl.trackers.choose import complete_trackers
+
+        complete_trackers(self)
         filled = self.prefill_epochs() * self.env_steps_per_epoch()
         kept = self.replay.capacity * self.train.num_envs
         if self.train.unroll_length > self.replay.capacity:
@@ -248,6 +229,8 @@ def static_settings() -> dict[str, Setting]:
             for inner in msgspec.structs.fields(SECTIONS[field.name]):
                 key = f"{field.name}.{inner.name}"
                 found[key] = make_setting(key, inner.type, inner.default)
+        elif field.name == "trackers":
+            continue
         elif field.name in PART_KINDS:
             text = next(m.description for m in field.type.__metadata__ if m.description)
             default = field.default.name if field.default is not None else None
@@ -268,7 +251,8 @@ class _Merged:
     def add(self, layer: Mapping[str, Any], origin_of: Any) -> None:
         known = static_settings()
         # Names first: naming another part drops the parameters that lower layers set for the old one.
-        for key in sorted(layer, key=lambda k: k.removesuffix(".name") not in PART_KINDS):
+        names = {TRACKER, f"{TRACKER}.{NAMES}", *PART_KINDS}
+        for key in sorted(layer, key=lambda k: k.removesuffix(".name") not in names):
             value, origin = layer[key], origin_of(key)
             key = key.removesuffix(".name") if key.removesuffix(".name") in PART_KINDS else key
             head, _, rest = key.partition(".")
@@ -276,11 +260,15 @@ class _Merged:
                 self._name_part(key, value, origin)
             elif head in PART_KINDS and rest:
                 self.values[key], self.origins[key] = value, origin
+            elif key in (TRACKER, f"{TRACKER}.{NAMES}"):
+                self._name_trackers(value, origin)
+            elif head == TRACKER and "." in rest:
+                self.values[key], self.origins[key] = value, origin
             elif key in known:
                 self.values[key] = coerce(value, known[key], key=key, origin=origin)
                 self.origins[key] = origin
             else:
-                raise unknown_key(key, [*known, *(f"{p}.name" for p in PART_KINDS)], origin=origin)
+                raise unknown_key(key, [*known, TRACKER, *(f"{p}.name" for p in PART_KINDS)], origin=origin)
 
     def _name_part(self, key: str, value: Any, origin: str) -> None:
         if not isinstance(value, str) or not value:
@@ -296,6 +284,12 @@ class _Merged:
         self.values[key], self.origins[key] = name, origin
         for param, number in reference.params.items():
             self.values[f"{key}.{param}"], self.origins[f"{key}.{param}"] = number, origin
+
+    def _name_trackers(self, value: Any, origin: str) -> None:
+        chosen = names_in(value, origin)
+        for stale in [k for k in self.values if k.startswith(f"{TRACKER}.") and tracker_of(k) not in chosen]:
+            del self.values[stale]
+        self.values[TRACKER], self.origins[TRACKER] = chosen, origin
 
     def _part_of(self, field: str, default: Part | None) -> Part | None:
         params = {k.partition(".")[2]: v for k, v in self.values.items() if k.startswith(f"{field}.")}
@@ -318,7 +312,9 @@ class _Merged:
         return Part(name, params)
 
     def build(self) -> Config:
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {
+            "trackers": tuple(Part(name, params) for name, params in params_by_name(self.values, self.origins).items())
+        }
         for field in msgspec.structs.fields(Config):
             if field.name in SECTIONS:
                 inner = {
@@ -338,6 +334,8 @@ def _nest(config: Config) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for field in msgspec.structs.fields(Config):
         value = getattr(config, field.name)
+        if field.name == "trackers":
+            continue
         if isinstance(value, Part):
             tree[field.name] = {"name": value.name, **{k: v for k, v in value.params.items() if v is not None}}
         elif isinstance(value, msgspec.Struct):
@@ -369,7 +367,16 @@ def _choose_preset(asked: str | None, in_file: Any, file: str | Path | None) -> 
 
 
 # Settings that a resumed run may change: they decide how long it goes on and what it writes, not what it learns.
-RESUMABLE = ("train.total_env_steps", "eval.every", "checkpoint.every", "checkpoint.keep")
+RESUMABLE = (
+    "train.total_env_steps",
+    "eval.every",
+    "checkpoint.every",
+    "checkpoint.minutes",
+    "checkpoint.keep",
+    "checkpoint.policies",
+    "checkpoint.replay",
+    "on_divergence",
+)
 
 
 def difference(one: Config, other: Config, ignore: Iterable[str] = ()) -> dict[str, tuple[Any, Any]]:

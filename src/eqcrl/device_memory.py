@@ -90,7 +90,8 @@ def refuse_beyond(config: Config, plan: Plan, memory: Memory | None) -> None:
     raise ConfigError(
         f"The plan needs {human_bytes(plan.total_bytes())} and there are {human_bytes(memory.bytes)}, {memory.limit}: "
         f"networks and Adam {human_bytes(plan.agent_bytes)}, gradients and activations "
-        f"{human_bytes(plan.working_bytes)}, replay {human_bytes(plan.replay_bytes)}.",
+        f"{human_bytes(plan.working_bytes)}, replay {human_bytes(plan.replay_bytes)}"
+        f"{' and as much to save it from (--checkpoint.replay false does without)' if plan.mirror_bytes else ''}.",
         mend=_what_fits(config, plan, memory.bytes),
     )
 
@@ -100,13 +101,12 @@ def _what_fits(config: Config, plan: Plan, available: int) -> str:
     if plan.seeds > 1 and (seeds := _seeds_that_fit(plan, available)):
         fewer = make_plan(config, assemble(config), seeds).total_bytes()
         return f"With --num-seeds {seeds} it needs {human_bytes(fewer)}; train the other seeds after them."
-    fixed = plan.agent_bytes + plan.replay_bytes
+    fixed = plan.agent_bytes + plan.replay_bytes + plan.mirror_bytes
     size = config.train.batch_size
     choices = {"": assemble(config).algorithm.agent, **_agents_by_policy(config)}
 
     def needed(flags: str, batch: int) -> int:
-        working = plan.seeds * 4 * choices[flags].working_floats(plan.spec, batch)
-        return fixed + max(working, plan.copied_bytes())
+        return fixed + plan.seeds * 4 * choices[flags].working_floats(plan.spec, batch)
 
     for flags in choices:
         if flags and needed(flags, size) <= available:
@@ -132,10 +132,7 @@ def _what_fits(config: Config, plan: Plan, available: int) -> str:
 
 def _seeds_that_fit(plan: Plan, available: int) -> int:
     """The largest number of seeds with which the plan fits; 0 if a single one does not."""
-    state, working = (plan.agent_bytes + plan.replay_bytes) // plan.seeds, plan.working_bytes // plan.seeds
-    # Several hold the copy of one that is saved, while nothing is computed.
-    several = min(available // (state + working), available // state - 1)
-    return several if several > 1 else int(state + working <= available)
+    return available * plan.seeds // plan.total_bytes()
 
 
 def _agents_by_policy(config: Config) -> dict[str, AbstractAgent]:
@@ -168,16 +165,12 @@ def _params(config: Config, field: str) -> dict[str, Any]:
 
 def _rows_that_fit(config: Config, plan: Plan, available: int) -> str | None:
     """The largest replay.capacity with which the plan fits; None if that is too small to learn from."""
-    row = plan.replay_bytes / config.replay.capacity
+    row = (plan.replay_bytes + plan.mirror_bytes) / config.replay.capacity
     capacity = int((available - plan.agent_bytes - plan.working_bytes) / row)
-    if plan.seeds > 1:
-        # Nor may the seed that is copied to be saved be too large.
-        capacity = min(capacity, int((available * plan.seeds / (plan.seeds + 1) - plan.agent_bytes) / row))
     least = max(config.replay.min_filled, config.train.unroll_length)
     if capacity < least:
         return None
     digit = 10 ** max(len(str(capacity)) - 2, 0)
     capacity = max(capacity // digit * digit, least)
-    kept = plan.agent_bytes + capacity * row
-    needed = kept + max(plan.working_bytes, kept / plan.seeds if plan.seeds > 1 else 0)
+    needed = plan.agent_bytes + capacity * row + plan.working_bytes
     return f"With --replay.capacity {capacity} it needs {human_bytes(needed)}."

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from eqcrl import spread
 from eqcrl.agents.base import AbstractAgent, AgentState, chunk_of
 from eqcrl.envs.base import AbstractEnv, State
 from eqcrl.envs.wrap import not_a_number, select
@@ -53,14 +54,14 @@ def run_episodes(
     (NaN) ends in the state before.
     """
     reset_key, steps_key = jax.random.split(key)
-    physics, goal = jax.vmap(env.reset)(jax.random.split(reset_key, num_episodes))
-    ended = jax.vmap(env.terminated)(physics)
+    physics, goal = spread.by_rows(jax.vmap(env.reset), jax.random.split(reset_key, num_episodes))
+    ended = spread.by_rows(jax.vmap(env.terminated), physics)
 
     def kept(physics: State) -> Array | None:
         return None if record is None else jax.vmap(record)(physics)
 
     def decide(carry: tuple[State, Bool[Array, "episodes"]], key: Key) -> Float[Array, "episodes actions"]:
-        observation = jax.vmap(env.observation)(carry[0])
+        observation = spread.by_rows(jax.vmap(env.observation), carry[0])
         if deterministic:
             return agent.act_deterministic(agent_state, observation, goal)
         return agent.act(agent_state, observation, goal, key=key)
@@ -69,13 +70,13 @@ def run_episodes(
         carry: tuple[State, Bool[Array, "episodes"]], action: Float[Array, "episodes action"], key: Key
     ) -> tuple[tuple[State, Bool[Array, "episodes"]], tuple[Array, Array, Array, Array, Array | None]]:
         physics, ended = carry
-        stepped = jax.vmap(env.step)(physics, action, jax.random.split(key, num_episodes))
+        stepped = spread.by_rows(jax.vmap(env.step), physics, action, jax.random.split(key, num_episodes))
         ended = ended | not_a_number(stepped)
         physics = select(ended, physics, stepped)
-        achieved = jax.vmap(env.achieved_goal)(physics)
-        distance = jax.vmap(env.goal_distance)(achieved, goal)
+        achieved = spread.by_rows(jax.vmap(env.achieved_goal), physics)
+        distance = spread.by_rows(jax.vmap(env.goal_distance), achieved, goal)
         at_goal = (distance < env.success_radius) & ~ended
-        return (physics, ended | jax.vmap(env.terminated)(physics)), (
+        return (physics, ended | spread.by_rows(jax.vmap(env.terminated), physics)), (
             achieved,
             at_goal,
             ~ended,
@@ -83,7 +84,7 @@ def run_episodes(
             kept(physics),
         )
 
-    start = jax.vmap(env.achieved_goal)(physics)
+    start = spread.by_rows(jax.vmap(env.achieved_goal), physics)
     first = kept(physics)
     keys = jax.random.split(steps_key, env.episode_length)
     _, (achieved, at_goal, alive, distance, later) = walk(decide, advance, (physics, ended), keys, chunk_of(agent))

@@ -1,11 +1,10 @@
 """One run on its way: its clock, what it records and saves, and whether it can be believed and continued."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from eqcrl import checkpoint
@@ -15,6 +14,7 @@ from eqcrl.config import RESUMABLE, Config, difference
 from eqcrl.errors import CheckpointError, DivergenceError, EqcrlError
 from eqcrl.recorded import recorded_config
 from eqcrl.rundir import RunDir
+from eqcrl.trackers.feed import Tracking
 
 
 class Logbook:
@@ -29,6 +29,9 @@ class Logbook:
         self.total = self.prefill + config.num_epochs()
         self.started = time.monotonic()
         self.wall_before = 0.0
+        self.best = checkpoint.best_score(run.checkpoints)
+        """Steps at the goal per episode of the best evaluation; -inf before the first one."""
+        self.tracking = Tracking(config, run, lambda: "diverged" if self.diverged else "stopped")
 
     def wall_seconds(self) -> float:
         """Wall time of the run, that of earlier processes included."""
@@ -80,35 +83,69 @@ class Logbook:
             "env_steps": self.env_steps(unrolls),
             "grad_steps": self.grad_steps(unrolls),
             "wall_seconds": self.wall_seconds(),
-            **{f"train/{k}": float(v) for k, v in metrics.items()},
+            **{f"train/{k}": float(v) for k, v in metrics.items() if k not in ep.HEALTH},
             **rates,
             **{f"eval/{k}": float(v) for k, v in scores.items()},
         }
         self.run.append_metrics(line)
+        self.tracking.log(line)
         return line
 
     def save(self, state: ep.TrainState) -> None:
         """Write a checkpoint. Raises: CheckpointError."""
-        extra = {"config": self.config.to_toml(), "wall_seconds": self.wall_seconds()}
-        checkpoint.save(self.run.checkpoints, state, extra)
+        checkpoint.save(self.run.checkpoints, state, self._extra(), replay=self.config.checkpoint.replay)
+
+    def save_policy(self, kind: str, unrolls: int, agent: Any) -> None:
+        """Write the networks alone. Raises: CheckpointError."""
+        extra = self._extra() | ({"score": self.best} if kind == checkpoint.BEST else {})
+        checkpoint.save_policy(self.run.checkpoints, kind, unrolls, agent, extra)
+
+    def _extra(self) -> dict[str, Any]:
+        return {"config": self.config.to_toml(), "wall_seconds": self.wall_seconds()}
+
+    def is_best(self, scores: Mapping[str, Any]) -> bool:
+        """Whether an evaluation is better than all before, by the paper's measure; it is the best from now on."""
+        score = float(scores["time_at_goal"])
+        better = score > self.best
+        self.best = score if better else self.best
+        return better
 
     def prune(self) -> None:
         """Remove the checkpoints that are not to be kept."""
         checkpoint.prune(self.run.checkpoints, self.config.checkpoint.keep)
 
-    def check(self, unrolls: int, metrics: Mapping[str, Any]) -> None:
-        """Note in `diverged`, and in the run's header, if an epoch's metrics are not finite."""
-        bad = sorted(f"train/{name}" for name, value in metrics.items() if not np.isfinite(value))
-        if bad:
-            self._diverge(", ".join(bad), unrolls)
+    def check(self, unrolls: int, metrics: Mapping[str, Any], leaves: Sequence[str]) -> None:
+        """Note in `diverged`, and in the run's header, if an epoch's metrics or networks are not finite.
 
-    def check_agent(self, unrolls: int, finite: Any) -> None:
-        """The same for an agent's leaves: it may have gone bad in the very last step, which no loss has seen yet."""
-        leaves = jax.tree_util.tree_leaves_with_path(finite)
-        bad = [jax.tree_util.keystr(path) for path, good in leaves if not good]
-        if bad:
-            more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-            self._diverge(f"the agent's {bad[0].lstrip('.')}{more}", unrolls)
+        `leaves` names the agent's, as `epoch.leaf_names` does. A network may go bad in the very last step, which no
+        loss has seen yet.
+        """
+        update, leaf = (int(metrics.get(name, 0)) for name in ep.HEALTH)
+        bad = sorted(f"train/{name}" for name, value in metrics.items() if not np.isfinite(value))
+        said = [", ".join(bad)] if bad else []
+        if update:
+            first = self.grad_steps(unrolls - 1) + update
+            said.append(f"from gradient step {first:,} on")
+        if leaf:
+            said.append(f"of the networks first {leaves[leaf - 1]}")
+        if bad or leaf:
+            self._diverge("; ".join(said), unrolls)
+
+    def rollbacks_to(self, number: int) -> int:
+        """How often the run went back to this checkpoint. Raises: RunError."""
+        noted = self.run.header().get("rollbacks", [])
+        return sum(1 for each in noted if each.get("to_env_steps") == self.env_steps(number))
+
+    def go_on(self, number: int) -> int:
+        """Forget that the run diverged and go on after so many unrolls; how often that was done in all.
+
+        Raises: RunError.
+        """
+        assert self.diverged is not None
+        self.go_back_to(number)
+        times = self.run.note_rollback(self.env_steps(number), str(self.diverged))
+        self.diverged = None
+        return times
 
     def _diverge(self, what: str, unrolls: int) -> None:
         kept = self.checkpoints()
@@ -117,7 +154,8 @@ class Logbook:
             f"Training diverged: not finite after the epoch that ended at {self.env_steps(unrolls):,} environment "
             f"steps, {self.grad_steps(unrolls):,} gradient steps: {what}.",
             mend="Lower the step sizes (--agent.actor-rate, --agent.critic-rate), or check that the environment's "
-            f"observations are finite and of order 1. Kept: the metrics until then, and {where}.",
+            "observations are finite and of order 1; --on-divergence rollback or skip goes on by itself. "
+            f"Kept: the metrics until then, and {where}.",
         )
         self.run.note_divergence(str(self.diverged))
 

@@ -33,16 +33,16 @@ class Plan:
     updates_per_epoch: int
     remarks: tuple[str, ...]
     """What of the agent's settings is not done on this device, and why."""
+    mirror_bytes: int = 0
+    """The copy of the replay on the host, from which checkpoints are written, where the host is the device."""
     seeds: int = 1
     """Runs side by side in one program: bytes are those of all of them, steps those of each."""
+    devices: int = 1
+    """Over which the run is spread: bytes are those on each."""
 
     def total_bytes(self) -> int:
         """Peak estimate on the device."""
-        return self.agent_bytes + self.replay_bytes + max(self.working_bytes, self.copied_bytes())
-
-    def copied_bytes(self) -> int:
-        """Of the one seed among several whose state is copied out of theirs to be saved, while nothing is computed."""
-        return (self.agent_bytes + self.replay_bytes) // self.seeds if self.seeds > 1 else 0
+        return self.agent_bytes + self.replay_bytes + self.mirror_bytes + self.working_bytes
 
     def grad_steps_per_env_step(self) -> float:
         """Gradient steps per environment step, while learning."""
@@ -54,18 +54,20 @@ def state_shapes(system: System) -> ep.TrainState:
     return jax.eval_shape(lambda key: ep.init(system.algorithm, key=key), jax.random.key(0))
 
 
-def make_plan(config: Config, system: System, seeds: int = 1) -> Plan:
-    """Work the figures out, for so many seeds side by side. Nothing is compiled."""
+def make_plan(config: Config, system: System, seeds: int = 1, devices: int = 1) -> Plan:
+    """Work the figures out, for so many seeds side by side, or spread over so many devices. Nothing is compiled."""
     shapes = state_shapes(system)
     spec = spec_of(system.algorithm.env.env)
     agent = system.algorithm.agent
     prefill = config.prefill_epochs() * config.env_steps_per_epoch()
+    replay_bytes = seeds * checkpoint.nbytes(shapes.replay)
     return Plan(
         spec=spec,
         parameters=agent.parameter_counts(shapes.agent),
         agent_bytes=seeds * checkpoint.nbytes(shapes.agent),
-        replay_bytes=seeds * checkpoint.nbytes(shapes.replay),
-        working_bytes=seeds * 4 * agent.working_floats(spec, config.train.batch_size),
+        replay_bytes=replay_bytes // devices,
+        mirror_bytes=replay_bytes if config.checkpoint.replay and jax.default_backend() == "cpu" else 0,
+        working_bytes=seeds * 4 * agent.working_floats(spec, config.train.batch_size // devices),
         env_steps=prefill + config.num_epochs() * config.env_steps_per_epoch(),
         prefill_env_steps=prefill,
         epochs=config.num_epochs(),
@@ -74,6 +76,7 @@ def make_plan(config: Config, system: System, seeds: int = 1) -> Plan:
         updates_per_epoch=config.train.updates_per_epoch,
         remarks=agent.remarks(shapes.agent, config.train.batch_size) if isinstance(agent, AbstractRemarks) else (),
         seeds=seeds,
+        devices=devices,
     )
 
 
@@ -130,10 +133,11 @@ def render_plan(config: Config, plan: Plan, device: str) -> Group:
         last = config.seed + plan.seeds - 1
         table.add_row("seeds", f"{plan.seeds} side by side in one program, {config.seed} to {last}; steps are of each")
     table.add_row(
-        "memory, estimated",
+        "memory, estimated" if plan.devices == 1 else "memory of each device",
         f"{human_bytes(plan.total_bytes())} (networks and Adam "
         f"{human_bytes(plan.agent_bytes)}, gradients and activations {human_bytes(plan.working_bytes)}, "
-        f"replay {human_bytes(plan.replay_bytes)})",
+        f"replay {human_bytes(plan.replay_bytes)}"
+        f"{' and as much to save it from' if plan.mirror_bytes else ''})",
     )
     table.add_row("environment steps", f"{plan.env_steps:,} ({plan.prefill_env_steps:,} before learning starts)")
     table.add_row(

@@ -7,14 +7,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from eqcrl import compile_cache
 from eqcrl import epoch as ep
+from eqcrl import replay as rb
 from eqcrl.assemble import System
 from eqcrl.envs.mujoco import AbstractMujocoEnv
 from eqcrl.evaluate import Episodes, Record, run_episodes, score
+from eqcrl.parallel import ONE, WHOLE, Placement
 from eqcrl.plan import state_shapes
-from eqcrl.types import Key, Metrics
+from eqcrl.types import Key, Metrics, Transition
 
 Evaluate = Callable[[Any, Key], tuple[Metrics, Episodes]]
 
@@ -30,11 +33,9 @@ class Programs:
     collect: Callable[[ep.TrainState], ep.TrainState]
     epoch: Callable[[ep.TrainState], tuple[ep.TrainState, Metrics]]
     evaluate: Evaluate
-    finite: Callable[[Any], Any]
-    """For an agent's state, whether each leaf is finite: the same tree with booleans."""
+    rows: Callable[[rb.Replay, Any], Transition]
+    """A copy of the rows of an unroll in the replay, by the time of the first one: what a checkpoint lacks."""
     compile_seconds: dict[str, float]
-    lane: Callable[[ep.TrainState, Any], ep.TrainState] | None = None
-    """A copy of the state of one of several seeds, by its place; None for a single one."""
 
 
 def compiler_options(system: System) -> dict[str, Any]:
@@ -67,10 +68,11 @@ def evaluation(
     return evaluate
 
 
-def compile_programs(system: System, seeds: int | None = None) -> Programs:
+def compile_programs(system: System, seeds: int | None = None, placement: Placement = ONE) -> Programs:
     """Trace and compile everything that a training run calls; what was compiled before is read from the cache.
 
-    With a number of `seeds`, for so many runs side by side: each program is that of one run under `jax.vmap`.
+    With a number of `seeds`, for so many runs side by side: each program is that of one run under `jax.vmap`. With a
+    `placement`, for its devices; what `epoch`, `collect` and `evaluate` are given must lie where it says.
     """
     compile_cache.turn_on()
     algorithm = system.algorithm
@@ -78,27 +80,33 @@ def compile_programs(system: System, seeds: int | None = None) -> Programs:
     options = compiler_options(system)
     seconds: dict[str, float] = {}
 
-    def compiled(name: str, function: Callable[..., Any], *args: Any, donate: bool = False) -> Any:
-        start = time.monotonic()
-        jitted = jax.jit(function, donate_argnums=(0,) if donate else ())
-        program = jitted.lower(*args).compile(compiler_options=options)
-        seconds[name] = time.monotonic() - start
+    def rows(replay: rb.Replay, start: Array) -> Transition:
+        return rb.rows(replay, start, algorithm.unroll_length)
+
+    def compiled(name: str, function: Callable[..., Any], *args: Any, out: Any = WHOLE, donate: bool = False) -> Any:
+        began = time.monotonic()
+        lowered = placement.lower(function, *args, out=out, donate=donate)
+        program = lowered.compile(compiler_options=options)
+        seconds[name] = time.monotonic() - began
         return program
 
-    def each(name: str, function: Callable[..., Any], *args: Any, donate: bool = False) -> Any:
-        return compiled(name, function if seeds is None else jax.vmap(function), *args, donate=donate)
+    def each(name: str, function: Callable[..., Any], *args: Any, **how: Any) -> Any:
+        return compiled(name, function if seeds is None else jax.vmap(function), *args, **how)
 
-    lane = None
+    start = jax.ShapeDtypeStruct((), jnp.int32)
     if seeds is not None:
         key, shapes = jax.eval_shape(lambda x: jax.tree.map(lambda leaf: jnp.stack([leaf] * seeds), x), (key, shapes))
-        one = jax.ShapeDtypeStruct((), jnp.int32)
-        lane = compiled("lane", lambda state, place: jax.tree.map(lambda leaf: leaf[place], state), shapes, one)
     return Programs(
-        init=each("init", lambda key: ep.init(algorithm, key=key), key),
-        collect=each("collect", lambda state: ep.collect(algorithm, state), shapes, donate=True),
-        epoch=each("epoch", lambda state: ep.epoch(algorithm, state), shapes, donate=True),
+        init=each("init", lambda key: ep.init(algorithm, key=key), key, out=shapes),
+        collect=each("collect", lambda state: ep.collect(algorithm, state), shapes, out=shapes, donate=True),
+        epoch=each("epoch", lambda state: ep.epoch(algorithm, state), shapes, out=(shapes, WHOLE), donate=True),
         evaluate=each("evaluate", evaluation(system), shapes.agent, key),
-        finite=each("finite", lambda agent: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), agent), shapes.agent),
+        rows=compiled(
+            "rows",
+            rows if seeds is None else jax.vmap(rows, in_axes=(0, None)),
+            shapes.replay,
+            start,
+            out=shapes.replay.data,
+        ),
         compile_seconds=seconds,
-        lane=lane,
     )

@@ -24,6 +24,8 @@ GROUPS: dict[str, str] = {
     "agent": "eqcrl.agents",
     "preset": "eqcrl.presets",
     "study": "eqcrl.studies",
+    "launcher": "eqcrl.launchers",
+    "tracker": "eqcrl.trackers",
     "command": "eqcrl.commands",
 }
 

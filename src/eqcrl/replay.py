@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from eqcrl import spread
 from eqcrl.relabel import AbstractRelabeller
 from eqcrl.types import Batch, EnvSpec, Key, Outcome, Transition
 
@@ -55,25 +56,35 @@ def insert(replay: Replay, steps: Transition) -> Replay:
 
     Raises: ValueError if the unroll is longer than the capacity.
     """
-    length, num_envs = steps.episode.shape
+    length = steps.episode.shape[0]
     if length > replay.capacity():
         raise ValueError(f"an unroll of {length} steps does not fit into a replay of {replay.capacity()}")
     time = replay.inserted + jnp.arange(length, dtype=jnp.int32)
     rows = time % replay.capacity()
     data = jax.tree.map(lambda ring, new: ring.at[rows].set(new, unique_indices=True), replay.data, steps)
+
     # Episodes live in the ring at once have consecutive numbers, at most `capacity` of them, so each has a row of
     # its own in the table; a number that comes back later has later times, hence the maximum.
-    table = (steps.episode % replay.capacity(), jnp.arange(num_envs)[None, :])
-    last = replay.last.at[table].max(jnp.broadcast_to(time[:, None], steps.episode.shape))
+    def noted(last: Array, episode: Array) -> Array:
+        table = (episode % replay.capacity(), jnp.arange(episode.shape[1])[None, :])
+        return last.at[table].max(jnp.broadcast_to(time[:, None], episode.shape))
+
+    last = spread.by_columns(noted, replay.last, steps.episode)
     return Replay(data, last, replay.inserted + length)
+
+
+def rows(replay: Replay, start: Int[Array, ""], count: int) -> Transition:
+    """A copy of `count` rows from the one of time `start` on, leaves (count, envs, ...)."""
+    index = (start + jnp.arange(count, dtype=jnp.int32)) % replay.capacity()
+    return jax.tree.map(lambda ring: ring[index], replay.data)
 
 
 def horizon(replay: Replay, row: Int[Array, "batch"], env: Int[Array, "batch"]) -> Int[Array, "batch"]:
     """Future states at hand from the transitions in these rows: those of its episode that are in the ring, >= 1."""
     newest = replay.inserted - 1
     time = newest - (newest - row) % replay.capacity()
-    episode = replay.data.episode[row, env]
-    return replay.last[episode % replay.capacity(), env] - time + 1
+    episode = spread.at(replay.data.episode, row, env)
+    return spread.at(replay.last, episode % replay.capacity(), env) - time + 1
 
 
 def sample(replay: Replay, relabeller: AbstractRelabeller, batch_size: int, *, key: Key, chunk: int = 1) -> Batch:
@@ -96,19 +107,19 @@ def sample(replay: Replay, relabeller: AbstractRelabeller, batch_size: int, *, k
     offset = inside + relabeller.offsets(left - inside, key=offset_key)
     future = (row + offset - 1) % replay.capacity()
     after = (row + 1) % replay.capacity()
-    terminated = replay.data.terminated[row, env]
+    terminated = spread.batch_at(replay.data.terminated, row, env)
     outcome = Outcome(
-        next_observation=replay.data.observation[after, env],
+        next_observation=spread.batch_at(replay.data.observation, after, env),
         # After a termination nothing is looked up, so nothing is missing.
         known=(left > 1) | terminated,
-        next_achieved_goal=replay.data.next_achieved_goal[row, env],
+        next_achieved_goal=spread.batch_at(replay.data.next_achieved_goal, row, env),
         terminated=terminated,
-        desired_goal=replay.data.desired_goal[row, env],
+        desired_goal=spread.batch_at(replay.data.desired_goal, row, env),
     )
     return Batch(
-        replay.data.observation[row, env],
+        spread.batch_at(replay.data.observation, row, env),
         _actions(replay, row, env, left, chunk),
-        replay.data.next_achieved_goal[future, env],
+        spread.batch_at(replay.data.next_achieved_goal, future, env),
         outcome,
     )
 
@@ -118,9 +129,9 @@ def _actions(
 ) -> Float[Array, "batch actions"]:
     """The action in the row and the `chunk - 1` after it, side by side."""
     if chunk == 1:
-        return replay.data.action[row, env]
+        return spread.batch_at(replay.data.action, row, env)
     steps = jnp.arange(chunk, dtype=jnp.int32)
     rows = (row[:, None] + steps) % replay.capacity()
-    actions = replay.data.action[rows, env[:, None]]
+    actions = spread.batch_at(replay.data.action, rows, env[:, None])
     inside = steps < left[:, None]
     return jnp.where(inside[:, :, None], actions, 0.0).reshape(row.shape[0], -1)

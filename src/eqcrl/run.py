@@ -15,30 +15,37 @@ from eqcrl import checkpoint, compile_cache
 from eqcrl.assemble import System, assemble, build_env, complete
 from eqcrl.config import RESUMABLE, Config, Part, difference
 from eqcrl.device_memory import device_memory, refuse_beyond
+from eqcrl.distributed import books
 from eqcrl.envs.base import AbstractEnv, spec_of
 from eqcrl.errors import ConfigError
 from eqcrl.evaluate import Episodes, Record
 from eqcrl.lock import claimed
 from eqcrl.logbook import Logbook
+from eqcrl.parallel import Devices, Placement, check, place
 from eqcrl.plan import make_plan, render_plan, state_shapes
 from eqcrl.programs import compiler_options, evaluation
 from eqcrl.rundir import RunDir, default_path, make_header
+from eqcrl.signals import LastWords
 from eqcrl.trainer import EVAL_STREAM, Outcome, Trainer, stream
 
 
 class Run:
     """A run directory with its parts; the newest checkpoint is read when first needed."""
 
-    def __init__(self, directory: RunDir, config: Config, system: System, outcome: Outcome | None = None):
+    def __init__(
+        self, directory: RunDir, config: Config, system: System, outcome: Outcome | None = None, which: str = "last"
+    ):
         self.directory = directory
         self.config = config
         self.system = system
         self.outcome = outcome
+        self.which = which
+        """The policy that is used: `last`, `best`, or that after a number of unrolls."""
 
     @cached_property
     def agent_state(self) -> Any:
-        """What the agent learned, from the newest checkpoint. Raises: CheckpointError."""
-        path = checkpoint.latest(self.directory.checkpoints)
+        """What the agent learned, by default from the newest checkpoint. Raises: CheckpointError."""
+        path = checkpoint.policy_path(self.directory.checkpoints, self.which)
         return checkpoint.load_agent(path, state_shapes(self.system))
 
     @cached_property
@@ -115,50 +122,80 @@ class Run:
         return {f"eval/{k}": float(v) for k, v in scores.items()}, ran
 
 
-def load(path: str | Path) -> Run:
-    """Open the run in a directory. Raises: UsageError, RunError, ConfigError, PluginError."""
+def load(path: str | Path, checkpoint: str = "last") -> Run:
+    """Open the run in a directory, with its newest policy, the `best` one, or that after so many unrolls.
+
+    Raises: UsageError, RunError, ConfigError, PluginError.
+    """
     directory = RunDir.open(path)
     config = complete(directory.config())
-    return Run(directory, config, assemble(config))
+    return Run(directory, config, assemble(config), which=checkpoint)
 
 
-def device_text() -> str:
-    """What JAX computes on, for people."""
+def device_text(placement: Placement | None = None) -> str:
+    """What JAX computes on, for people; with a placement, how much of it."""
     devices = jax.devices()
-    return f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    text = f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})"
+    if placement is None or placement.devices == 1:
+        return text
+    processes = f" in {placement.processes} processes" if placement.processes > 1 else ""
+    return f"{text}; environments, replay and batch over {placement.devices} of them{processes}"
 
 
 def fit(
-    config: Config, out: str | Path | None = None, *, console: Console | None = None, argv: Sequence[str] = ()
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    console: Console | None = None,
+    argv: Sequence[str] = (),
+    max_hours: float | None = None,
+    last_words: LastWords | None = None,
+    devices: Devices = 1,
 ) -> Run:
     """Train in a new run directory `out` (by default under `runs/`), and return the run.
 
-    Prints a plan, progress and nothing else to `console`; silent if None.
+    Prints a plan, progress and nothing else to `console`; silent if None. It stops and saves after `max_hours`, and on
+    signals as `signals.stop_on_signal` says. `devices` is how many to train on, or "all".
     Raises: ConfigError, PluginError, UsageError, RunError, CheckpointError, DivergenceError.
     """
     console = console or Console(quiet=True)
     config = complete(config)
     config.validate()
+    placement = place(devices)
     system = assemble(config)
-    path = Path(out) if out is not None else default_path(config)
-    RunDir(path).refuse_existing()
-    plan = make_plan(config, system)
+    check(config, system, placement)
+    home = RunDir(Path(out) if out is not None else default_path(config))
+    if placement.writes:
+        home.refuse_existing()
+    plan = make_plan(config, system, devices=placement.devices)
     refuse_beyond(config, plan, device_memory())
-    console.print(render_plan(config, plan, device_text()))
+    console.print(render_plan(config, plan, device_text(placement)))
     header = make_header(config, argv, [str(d) for d in jax.devices()])
-    directory = RunDir.create(path, config, header)
-    with claimed(directory.path):
-        (outcome,) = Trainer([Logbook(config, directory)], system, console).train()
-        return Run(directory, config, system, outcome)
+    with books(home, placement.writes) as kept:
+        directory = RunDir.create(kept.path, config, header)
+        with claimed(directory.path):
+            logs = [Logbook(_told(config, placement), directory)]
+            how = {"max_hours": max_hours, "last_words": last_words, "placement": placement}
+            (outcome,) = Trainer(logs, system, console, **how).train()
+    return Run(home, config, system, outcome)
 
 
 def resume(
-    path: str | Path, changes: Config | None = None, *, console: Console | None = None, argv: Sequence[str] = ()
+    path: str | Path,
+    changes: Config | None = None,
+    *,
+    console: Console | None = None,
+    argv: Sequence[str] = (),
+    max_hours: float | None = None,
+    last_words: LastWords | None = None,
+    devices: Devices = 1,
 ) -> Run:
     """Continue the run in a directory from its newest checkpoint, to its end or a new one.
 
-    `changes` is the configuration to continue with; it may differ only in how long to train and how often to
-    evaluate and save. Raises: ConfigError naming what else differs, and all that `fit` raises.
+    `changes` is the configuration to continue with; it may differ only in what `RESUMABLE` names: how long to train,
+    how often to evaluate and save, what to do about divergence. `max_hours`, `last_words` and `devices` are as for
+    `fit`; a run may continue on another number of devices.
+    Raises: ConfigError naming what else differs, and all that `fit` raises.
     """
     console = console or Console(quiet=True)
     directory = RunDir.open(path)
@@ -166,18 +203,28 @@ def resume(
     config = recorded if changes is None else complete(changes)
     refuse_changes(directory.path, recorded, config)
     config.validate()
+    placement = place(devices)
     system = assemble(config)
+    check(config, system, placement)
     # Not refused for its estimated memory: it has run before, and its sizes cannot change.
-    console.print(render_plan(config, make_plan(config, system), device_text()))
-    trainer = Trainer([Logbook(config, directory)], system, console)
-    with claimed(directory.path):
-        # Nothing of the run is touched before its checkpoint has been read and believed.
-        state = trainer.restore()
-        directory.note_resume(argv)
-        if config != recorded:
-            directory.write_config(config)
-        (outcome,) = trainer.train(state)
-        return Run(directory, config, system, outcome)
+    plan = make_plan(config, system, devices=placement.devices)
+    console.print(render_plan(config, plan, device_text(placement)))
+    with books(directory, placement.writes, goes_on=True) as kept:
+        how = {"max_hours": max_hours, "last_words": last_words, "placement": placement}
+        trainer = Trainer([Logbook(_told(config, placement), kept)], system, console, **how)
+        with claimed(kept.path):
+            # Nothing of the run is touched before its checkpoint has been read and believed.
+            state = trainer.restore()
+            kept.note_resume(argv)
+            if config != recorded:
+                kept.write_config(config)
+            (outcome,) = trainer.train(state)
+    return Run(directory, config, system, outcome)
+
+
+def _told(config: Config, placement: Placement) -> Config:
+    """The configuration for the books of this process: one of several tells trackers."""
+    return config if placement.writes else config.replace(trackers=())
 
 
 def refuse_changes(path: Path, recorded: Config, asked: Config) -> None:

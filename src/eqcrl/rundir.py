@@ -99,6 +99,14 @@ class RunDir:
         header = self.header() | {"diverged": {"time": timestamp(), "message": message}}
         write_atomically(self.header_file, json.dumps(header, indent=2) + "\n")
 
+    def note_rollback(self, env_steps: int, message: str) -> int:
+        """Record in the header that training went back after it diverged; how often it did so far."""
+        header = self.header()
+        header.setdefault("rollbacks", []).append({"time": timestamp(), "to_env_steps": env_steps, "message": message})
+        header.pop("diverged", None)
+        write_atomically(self.header_file, json.dumps(header, indent=2) + "\n")
+        return len(header["rollbacks"])
+
     def metrics(self) -> list[dict[str, Any]]:
         """Every evaluation so far; a last line cut short by a crash is left out. Raises: RunError."""
         if not self.metrics_file.exists():
@@ -170,7 +178,7 @@ def _read(path: Path) -> str:
 def _parse_json(text: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{where} is not valid JSON: {error}.", mend="Restore or remove that line.") from None
     if not isinstance(value, dict):
         raise RunError(f"{where} holds no JSON object.", mend="Restore or remove that line.")

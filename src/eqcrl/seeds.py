@@ -10,13 +10,14 @@ from rich.console import Console
 from eqcrl.assemble import System, assemble, complete
 from eqcrl.config import Config
 from eqcrl.device_memory import device_memory, refuse_beyond
-from eqcrl.errors import DivergenceError, UsageError
+from eqcrl.errors import ConfigError, DivergenceError, UsageError
 from eqcrl.lock import claimed
 from eqcrl.logbook import Logbook
 from eqcrl.plan import make_plan, render_plan
 from eqcrl.run import Run, device_text, fit, refuse_changes
 from eqcrl.rundir import RunDir, make_header
 from eqcrl.seedsdir import SeedsDir, default_folder, seed_range
+from eqcrl.signals import LastWords
 from eqcrl.trainer import Outcome, Trainer
 
 
@@ -27,6 +28,8 @@ def fit_seeds(
     *,
     console: Console | None = None,
     argv: Sequence[str] = (),
+    max_hours: float | None = None,
+    last_words: LastWords | None = None,
 ) -> list[Run]:
     """Train the seeds `config.seed` to `config.seed + num_seeds - 1` as one program, in `out/seed<k>`.
 
@@ -36,10 +39,11 @@ def fit_seeds(
     """
     seeds = seed_range(config.seed, num_seeds)
     if num_seeds == 1:
-        return [fit(config, out, console=console, argv=argv)]
+        return [fit(config, out, console=console, argv=argv, max_hours=max_hours, last_words=last_words)]
     console = console or Console(quiet=True)
     config = complete(config)
     config.validate()
+    refuse_rollback(config)
     system = assemble(config)
     folder = SeedsDir(Path(out) if out is not None else default_folder(config, seeds))
     folder.refuse_existing(seeds)
@@ -49,12 +53,18 @@ def fit_seeds(
     directories = folder.create(config, seeds, make_header(config, argv, [str(d) for d in jax.devices()]))
     with _all_claimed(directories):
         logs = [Logbook(config.replace(seed=k), d) for k, d in zip(seeds, directories, strict=True)]
-        trainer = Trainer(logs, system, console)
+        trainer = Trainer(logs, system, console, max_hours=max_hours, last_words=last_words)
         return _runs(trainer, system, trainer.train())
 
 
 def resume_seeds(
-    path: str | Path, changes: Config | None = None, *, console: Console | None = None, argv: Sequence[str] = ()
+    path: str | Path,
+    changes: Config | None = None,
+    *,
+    console: Console | None = None,
+    argv: Sequence[str] = (),
+    max_hours: float | None = None,
+    last_words: LastWords | None = None,
 ) -> list[Run]:
     """Continue all runs in a folder as one program, from the newest checkpoint that all of them have.
 
@@ -67,6 +77,7 @@ def resume_seeds(
     config = recorded[0] if changes is None else complete(changes)
     refuse_changes(folder.run(recorded[0].seed).path, recorded[0], config)
     config.validate()
+    refuse_rollback(config)
     if len(recorded) == 1:
         run = folder.run(config.seed).path
         raise UsageError(f"{folder.path} holds one run only.", mend=f"Continue it: eqcrl train --resume {run}")
@@ -83,7 +94,7 @@ def resume_seeds(
             if log.diverged is not None:
                 said = f"Seed {log.config.seed} stays given up: `eqcrl train --resume {log.run.path}` tries it again."
                 console.print(said, highlight=False, soft_wrap=True)
-        trainer = Trainer(logs, system, console)
+        trainer = Trainer(logs, system, console, max_hours=max_hours, last_words=last_words)
         # Nothing of the runs is touched before their checkpoints have been read and believed.
         state = trainer.restore()
         for log, before in zip(logs, recorded, strict=True):
@@ -92,6 +103,15 @@ def resume_seeds(
             if log.config != before:
                 log.run.write_config(log.config)
         return _runs(trainer, system, trainer.train(state))
+
+
+def refuse_rollback(config: Config) -> None:
+    """Raises: ConfigError, since runs in one program are always equally far, and one of them cannot go back alone."""
+    if config.on_divergence == "rollback":
+        raise ConfigError(
+            "on_divergence = 'rollback' is for one run: several seeds in one program cannot go back one by one.",
+            mend="Take skip or stop, or train the seeds one after another.",
+        )
 
 
 def diverged_before(run: RunDir) -> DivergenceError | None:

@@ -14,6 +14,11 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{origin} is not valid TOML: {error}.", mend="Correct that line.") from None
+    # Numbers of thousands of digits, brackets a thousand deep.
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{origin} holds a value that no setting has: {error}.", mend="Write what a person would write."
+        ) from None
 
 
 def read_toml(path: Path) -> tuple[str, dict[str, Any]]:

@@ -1,11 +1,11 @@
 """The loop around the compiled epoch: evaluate, record, save, stop when asked."""
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,14 +17,16 @@ from eqcrl.assemble import System
 from eqcrl.errors import CheckpointError, DivergenceError
 from eqcrl.evaluate import Episodes
 from eqcrl.logbook import Logbook
+from eqcrl.parallel import ONE, Placement, refuse_unlike
 from eqcrl.plan import state_shapes
 from eqcrl.programs import Programs, compile_programs
 from eqcrl.progress import Reporter, human_seconds
+from eqcrl.saver import Saver
+from eqcrl.signals import LastWords, Stop, stop_on_signal
+from eqcrl.trackers.feed import finishing
 
 # Streams of randomness that do not depend on how far training is or how often it was interrupted.
 INIT_STREAM, EVAL_STREAM = 0, 1
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def stream(seed: int, which: int, step: int = 0) -> Any:
@@ -32,28 +34,8 @@ def stream(seed: int, which: int, step: int = 0) -> Any:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), which), step)
 
 
-@contextmanager
-def stop_on_signal() -> Iterator[Callable[[], int | None]]:
-    """Within the block, Ctrl-C and SIGTERM ask for a stop after the current epoch; a second one interrupts the host.
-
-    Yields a function that returns the signal that came, or None.
-    """
-    came: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    try:
-        previous = {s: signal.signal(s, handle) for s in STOP_SIGNALS}
-    except ValueError:  # not the main thread: whoever owns it decides about signals
-        previous = {}
-    try:
-        yield lambda: came[0] if came else None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+# Beyond that, the checkpoint itself leads into divergence.
+ROLLBACKS_PER_CHECKPOINT = 3
 
 
 class Outcome:
@@ -65,25 +47,40 @@ class Outcome:
         stopped_by: int | None,
         compile_seconds: Mapping[str, float],
         diverged: DivergenceError | None = None,
+        saving_seconds: float = 0.0,
     ):
         self.episodes = episodes
         """The last evaluation, step by step; None if the run was stopped before one in this process."""
         self.stopped_by = stopped_by
-        """The signal that stopped the run, or None if it ran to its end."""
+        """The signal that stopped the run (`signals.TIME_UP` for the limit on hours), or None if it ran to its end."""
         self.compile_seconds = compile_seconds
         self.diverged = diverged
         """Why the run was given up while others went on; None if it was not."""
+        self.saving_seconds = saving_seconds
+        """How long training waited for checkpoints, those at the end included."""
 
 
 class Trainer:
     """One run in one directory, or several that differ in their seeds alone, side by side in one program."""
 
-    def __init__(self, logs: Sequence[Logbook], system: System, console: Console):
+    def __init__(
+        self,
+        logs: Sequence[Logbook],
+        system: System,
+        console: Console,
+        *,
+        max_hours: float | None = None,
+        last_words: LastWords | None = None,
+        placement: Placement = ONE,
+    ):
         self.logs = logs
         self.system = system
         self.console = console
         self.config = logs[0].config
         self.prefill, self.total = logs[0].prefill, logs[0].total
+        self.max_hours, self.last_words = max_hours, last_words
+        self.placement = placement
+        self.leaves = ep.leaf_names(state_shapes(system).agent)
 
     def restore(self) -> ep.TrainState | None:
         """The state of the newest checkpoint that every run has, or None if there is none.
@@ -92,6 +89,7 @@ class Trainer:
         damaged or was made under another configuration, or if some runs are further than the others.
         """
         number = self._common_checkpoint()
+        refuse_unlike(number, self.placement)
         state = None
         if number is not None:
             like = state_shapes(self.system)
@@ -110,34 +108,56 @@ class Trainer:
         Either way the last state is saved. A run that diverges is given up, and the others go on.
         Raises: CheckpointError, RunError; DivergenceError if it was the only one.
         """
-        with stop_on_signal() as stop:
+        with stop_on_signal(self.max_hours, self.last_words) as stop:
+
+            def agreed() -> int | None:
+                """Whichever process is asked to stop, all of them do."""
+                return self.placement.agreed(stop() or 0) or None
+
             with self.console.status("Tracing and compiling ..."):
-                programs = compile_programs(self.system, *([] if self._alone() else [len(self.logs)]))
+                for_what: list[Any] = [] if self._alone() else [len(self.logs)]
+                if self.placement is not ONE:
+                    for_what = [None, self.placement]
+                programs = compile_programs(self.system, *for_what)
             took = programs.compile_seconds
             self.console.print(
                 f"Compiled in {human_seconds(sum(took.values()))} (training epoch {human_seconds(took['epoch'])}).",
                 highlight=False,
             )
-            if state is None:
-                state = programs.init(self._keys(INIT_STREAM))
+            state = programs.init(self._keys(INIT_STREAM)) if state is None else self.placement.put(state)
             done = _unrolls(state)
             if done > 0:
                 self.console.print(
                     f"Continuing at {self.logs[0].env_steps(done):,} environment steps.", highlight=False
                 )
+                state = self._refilled(state, programs)
             resets = {log.config.seed: int(self._of(place, state.env.broken)) for place, log in self._going()}
-            with Reporter(self.console, self.total - self.prefill, max(done - self.prefill, 0), resets) as reporter:
-                unrolls, episodes = self._loop(state, programs, reporter, stop)
-            stopped_by = stop() if unrolls < self.total else None
+            train, keep = self.config.train, self.config.checkpoint.replay
+            with (
+                finishing([log.tracking for log in self.logs]),
+                closing(Saver(programs.rows, self._alone(), keep, train.unroll_length, self.placement)) as saver,
+                Reporter(self.console, self.total - self.prefill, max(done - self.prefill, 0), resets) as reporter,
+            ):
+                unrolls, episodes = self._loop(state, programs, saver, reporter, agreed)
+                while (state := self._rolled_back(saver, reporter)) is not None:
+                    unrolls, episodes = self._loop(state, programs, saver, reporter, agreed)
+                saver.wait_at_the_end()
+            stopped_by = agreed() if unrolls < self.total else None
         if self._alone() and self.logs[0].diverged is not None:
             raise self.logs[0].diverged
         return [
-            Outcome(None if episodes is None else self._of(place, episodes), stopped_by, took, log.diverged)
+            Outcome(
+                None if episodes is None else self._of(place, episodes),
+                stopped_by,
+                took,
+                log.diverged,
+                saver.held_up_seconds,
+            )
             for place, log in enumerate(self.logs)
         ]
 
     def _loop(
-        self, state: ep.TrainState, programs: Programs, reporter: Reporter, stop: Callable[[], int | None]
+        self, state: ep.TrainState, programs: Programs, saver: Saver, reporter: Reporter, stop: Stop
     ) -> tuple[int, Episodes | None]:
         """The unrolls after which it ended, and the last evaluation."""
         unrolls = _unrolls(state)
@@ -150,40 +170,94 @@ class Trainer:
         pending: tuple[int, Mapping[str, Any]] | None = None
         since, at = unrolls, time.monotonic()
         saved = max((log.checkpoints()[-1] for _, log in self._going() if log.checkpoints()), default=-1)
+        saved_at = time.monotonic()
         while unrolls < self.total and self._going() and not stop():
             state, metrics = programs.epoch(state)
             unrolls += 1
             # The epoch just sent off runs while the host looks at the one before: nothing waits.
             if pending is not None:
-                self._settle(*pending, reporter)
+                self._settle(*pending, saver, reporter)
+            saver.check()
             pending = (unrolls, metrics)
             evaluation, between = divmod(unrolls - self.prefill, self.config.eval.every)
-            if between and unrolls < self.total:
+            evaluates = not between or unrolls >= self.total
+            overdue = bool(
+                self.placement.agreed(int(time.monotonic() - saved_at > 60 * self.config.checkpoint.minutes))
+            )
+            if not evaluates and not overdue:
                 continue
-            self._settle(*pending, reporter)
+            self._settle(*pending, saver, reporter)
             pending = None
             if not self._going():
                 break
-            elapsed, at = time.monotonic() - at, time.monotonic()
-            rates = self._rates(unrolls - since, elapsed)
-            since = unrolls
-            scores, episodes = programs.evaluate(state.agent, self._keys(EVAL_STREAM, unrolls))
-            self._record(unrolls, jax.device_get((metrics, scores)), rates, reporter)
-            if evaluation % self.config.checkpoint.every == 0 and unrolls < self.total:
-                self._save(state, programs, reporter)
-                saved = unrolls
-            at = time.monotonic()
+            due = overdue
+            if evaluates:
+                elapsed, at = time.monotonic() - at, time.monotonic()
+                rates = self._rates(unrolls - since, elapsed)
+                since = unrolls
+                scores, episodes = programs.evaluate(state.agent, self._keys(EVAL_STREAM, unrolls))
+                found = jax.device_get((metrics, scores))
+                self._record(unrolls, found, rates, reporter)
+                saver.save_best(state, self._best(found[1]), unrolls)
+                due = due or evaluation % self.config.checkpoint.every == 0
+                at = time.monotonic()
+            if due and unrolls < self.total:
+                saver.save(state, self._going(), keep_policies=self._to_be_kept(unrolls))
+                saved, saved_at = unrolls, time.monotonic()
         if pending is not None:
-            self._settle(*pending, reporter)
-        if saved != unrolls:
-            self._save(state, programs, reporter)
+            self._settle(*pending, saver, reporter)
+        if saved != unrolls and self._going():
+            saver.save(state, self._going(), keep_policies=self._to_be_kept(unrolls))
         return unrolls, episodes
 
-    def _settle(self, unrolls: int, metrics: Mapping[str, Any], reporter: Reporter) -> None:
+    def _to_be_kept(self, unrolls: int) -> bool:
+        """Whether the policies after so many unrolls are kept for good, which depends on nothing but their number."""
+        checkpoint_every = self.config.checkpoint.every * self.config.eval.every
+        number, between = divmod(unrolls - self.prefill, checkpoint_every)
+        every = self.config.checkpoint.policies
+        return every > 0 and number > 0 and not between and number % every == 0
+
+    def _best(self, scores: Any) -> list[tuple[int, Logbook]]:
+        """The runs that were never evaluated as well."""
+        return [(place, log) for place, log in self._going() if log.is_best(self._of(place, scores))]
+
+    def _refilled(self, state: ep.TrainState, programs: Programs) -> ep.TrainState:
+        """The state with something in its replay, where a checkpoint without one was loaded."""
+        if int(np.max(state.replay.inserted)) > 0:
+            return state
+        unrolls, count = np.array(state.unrolls), min(_unrolls(state), self.prefill)
+        self.console.print(
+            f"The checkpoint has no replay: {self.logs[0].env_steps(count):,} environment steps are taken anew by the "
+            "policy that was saved, beyond those that are counted. The run goes on otherwise than if not stopped.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        for _ in range(count):
+            state = programs.collect(state)
+        return eqx.tree_at(lambda s: s.unrolls, state, self.placement.put(jnp.asarray(unrolls)))
+
+    def _rolled_back(self, saver: Saver, reporter: Reporter) -> ep.TrainState | None:
+        """The last checkpoint with other random numbers, if the run diverged and is to go on; None if not."""
+        (log, *others) = self.logs
+        if others or log.diverged is None or self.config.on_divergence != "rollback":
+            return None
+        saver.wait()
+        number = max(log.checkpoints(), default=None)
+        if number is None or log.rollbacks_to(number) >= ROLLBACKS_PER_CHECKPOINT:
+            return None
+        state = log.load(number, state_shapes(self.system))
+        reporter.say(f"{log.diverged.message} Going back to {log.env_steps(number):,} environment steps.")
+        saver.forget()
+        key = jax.random.fold_in(state.key, log.go_on(number))
+        return self.placement.put(eqx.tree_at(lambda s: s.key, state, key))
+
+    def _settle(self, unrolls: int, metrics: Mapping[str, Any], saver: Saver, reporter: Reporter) -> None:
         """Wait for an epoch, and go on without the runs that are not finite after it."""
         found = jax.device_get(metrics)
+        if not all(np.all(np.isfinite(value)) for value in found.values()) or np.any(found["first_bad_leaf"]):
+            saver.wait()  # what was saved will be told
         for place, log in self._going():
-            log.check(unrolls, self._of(place, found))
+            log.check(unrolls, self._of(place, found), self.leaves)
             self._tell_if_given_up(log, reporter)
         if self._going():
             reporter.epoch_done(unrolls - self.prefill)
@@ -204,18 +278,6 @@ class Trainer:
             "train/grad_steps_per_second": epochs * self.config.train.updates_per_epoch / seconds,
         }
 
-    def _save(self, state: ep.TrainState, programs: Programs, reporter: Reporter) -> None:
-        """Write a checkpoint of every run, unless its networks went bad in the very last step."""
-        unrolls, finite = _unrolls(state), jax.device_get(programs.finite(state.agent))
-        for place, log in self._going():
-            log.check_agent(unrolls, self._of(place, finite))
-            self._tell_if_given_up(log, reporter)
-        for place, log in self._going():
-            log.save(state if programs.lane is None else programs.lane(state, np.int32(place)))
-        # Not before all are written: killed in between, the runs still share the checkpoint before.
-        for _, log in self._going():
-            log.prune()
-
     def _tell_if_given_up(self, log: Logbook, reporter: Reporter) -> None:
         if log.diverged is not None and not self._alone():
             reporter.say(f"Seed {log.config.seed} is given up. {log.diverged}")
@@ -233,7 +295,7 @@ class Trainer:
 
     def _keys(self, which: int, step: int = 0) -> Any:
         keys = [stream(log.config.seed, which, step) for log in self.logs]
-        return keys[0] if self._alone() else jnp.stack(keys)
+        return self.placement.put(keys[0] if self._alone() else jnp.stack(keys))
 
     def _common_checkpoint(self) -> int | None:
         """The newest that all runs have. Raises: CheckpointError if one is more than a checkpoint ahead of it."""

@@ -60,7 +60,7 @@ def critic_step(critics: Any, batch: Any, goal: jax.Array, target: jax.Array, ra
     return adam(rate, jax.jit(jax.grad(loss))(critics), critics)
 
 
-@pytest.mark.parametrize("relabelled", [0.0, 0.8])
+@pytest.mark.parametrize("relabelled", [pytest.param(0.0, marks=pytest.mark.thorough), 0.8])
 def test_a_step_of_sac_written_out(relabelled: float) -> None:
     rates = {"actor_rate": 1e-3, "critic_rate": 2e-3, "alpha_rate": 3e-3}
     agent = SAC(ENV, ARCH, ARCH, relabelled=relabelled, reward="-1/0", gamma=GAMMA, tau=TAU, **rates)

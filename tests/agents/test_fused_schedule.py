@@ -60,6 +60,7 @@ def test_gradients_are_the_plain_ones_to_the_rounding_of_bfloat16() -> None:
     np.testing.assert_allclose(found.actor_loss, plain.actor_loss, rtol=2e-3)
 
 
+@pytest.mark.thorough
 def test_without_such_a_gpu_the_scan_does_it() -> None:
     """The same gradients as if scans had been asked for, and a line that says so."""
     crl = agent()

@@ -272,8 +272,14 @@ def newest(run: Path) -> Path:
     return checkpoint.latest(run / "checkpoints")
 
 
-@pytest.mark.parametrize("name", ["agent.eqx", "rest.eqx", "manifest.json"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "changed"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    # The others: tests/test_checkpoint.py.
+    [
+        ("agent.eqx", "missing"), ("rest.eqx", "empty"), ("replay.eqx", "truncated"), ("agent.eqx", "changed"),
+        ("manifest.json", "changed"),
+    ],
+)  # fmt: skip
 def test_a_damaged_checkpoint(cannot_resume: Callable[..., str], run: Path, name: str, damage: str) -> None:
     file = newest(run) / name
     content = file.read_bytes()
@@ -290,7 +296,7 @@ def test_a_damaged_checkpoint(cannot_resume: Callable[..., str], run: Path, name
             "changed": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
         }[damage])  # fmt: skip
     error = cannot_resume(code=1)
-    before = sorted(p.name for p in (run / "checkpoints").iterdir())[-2]
+    before = f"{checkpoint.numbers(run / 'checkpoints')[-2]:09d}"
     assert_message(error, f"The checkpoint {newest(run)} is damaged", f"Remove {newest(run)} to continue from {before}")
 
 
@@ -341,6 +347,7 @@ def test_a_loss_that_is_not_finite(terminal: Terminal, tmp_path: Path) -> None:
     assert not list((run / "figures").iterdir())
 
 
+@pytest.mark.faults
 def test_a_disk_that_is_full(terminal: Terminal, finished: Path, tmp_path: Path) -> None:
     """No file may grow beyond 40 kB: metrics still go through, the next checkpoint does not."""
     run = copy_run(finished, tmp_path / "run")

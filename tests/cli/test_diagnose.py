@@ -33,6 +33,7 @@ def test_json_has_every_block_and_the_picture_is_drawn(eqcrl: Command, tmp_path:
         assert picture.format == "PNG"
 
 
+@pytest.mark.thorough
 def test_tables_of_a_run_and_no_picture_where_nothing_repeats(eqcrl: Command, finished: Path, tmp_path: Path) -> None:
     answer = eqcrl("diagnose", "--run", finished, "--rows", 8)
     assert answer.code == 0, answer.err

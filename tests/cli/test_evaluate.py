@@ -8,6 +8,7 @@ import pytest
 
 import eqcrl as package
 from cli.conftest import Command
+from eqcrl import checkpoint
 from eqcrl.config import Part
 from helpers import assert_message, snapshot
 
@@ -108,3 +109,18 @@ def test_help_shows_the_parameters_of_the_environment(eqcrl: Command, finished: 
     answer = eqcrl("eval", finished, "--help")
     assert "--env.layout" in answer.out
     assert "--env.episode-length" in answer.out
+
+
+def test_other_policies_than_the_last(eqcrl: Command, finished: Path) -> None:
+    folder = finished / "checkpoints"
+    best = checkpoint.read_manifest(checkpoint.policy_path(folder, "best"))
+    steps = json.loads((finished / "metrics.jsonl").read_text().splitlines()[-1])["env_steps"]
+    by_number = scores(eqcrl, finished, "--checkpoint", steps // 80)
+    assert {k: by_number[k] for k in SCORES} == {k: scores(eqcrl, finished)[k] for k in SCORES}
+    assert scores(eqcrl, finished, "--checkpoint", "best").keys() == by_number.keys()
+    listed = eqcrl("info", finished).out
+    assert "best" in listed
+    assert best["score"] == max(json.loads(line)["eval/time_at_goal"] for line in (finished / "metrics.jsonl").open())
+    answer = eqcrl("eval", finished, "--checkpoint", "worst")
+    assert answer.code == 1
+    assert_message(answer.err, "There is no policy 'worst'", "There are: last,", "best")

@@ -13,7 +13,8 @@ from eqcrl.cli import main
 from helpers import Terminal, assert_message
 
 COMMANDS = [
-    "train", "eval", "render", "plot", "study", "report", "list", "check", "show", "info", "diagnose",
+    "train", "eval", "render", "plot", "study", "sweep", "report", "export", "list", "check", "show", "info",
+    "diagnose",
 ]  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def resume(terminal: Terminal, run: Path, *more: str, fresh: bool = False) -> st
 @pytest.mark.parametrize(
     # The resumed process compiles for itself once: equality must not come from sharing compiled code.
     ("number", "code", "line", "fresh"),
-    [(signal.SIGINT, 130, 4, False), (signal.SIGTERM, 75, 8, True)],
+    [pytest.param(signal.SIGINT, 130, 4, False, marks=pytest.mark.faults), (signal.SIGTERM, 75, 8, True)],
 )
 def test_stopped_and_resumed_equals_never_stopped(
     terminal: Terminal, finished: Path, tmp_path: Path, number: signal.Signals, code: int, line: int, fresh: bool
@@ -111,6 +111,7 @@ def test_killed_beyond_its_checkpoint_and_resumed_equals_never_stopped(
     assert not list((run / "checkpoints").glob(".*"))
 
 
+@pytest.mark.faults
 def test_killed_before_its_first_checkpoint_starts_again_from_nothing(
     terminal: Terminal, finished: Path, tmp_path: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_killed_before_its_first_checkpoint_starts_again_from_nothing(
     assert_same_run(run, finished)
 
 
+@pytest.mark.faults
 def test_stopped_while_the_replay_fills(terminal: Terminal, tmp_path: Path) -> None:
     reference, run = tmp_path / "reference", tmp_path / "run"
     terminal.train(PREFILL, reference)
@@ -142,6 +144,7 @@ def test_stopped_while_the_replay_fills(terminal: Terminal, tmp_path: Path) -> N
     assert_same_run(run, reference)
 
 
+@pytest.mark.faults
 def test_stopped_while_compiling(terminal: Terminal, finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = terminal.start("train", *flags(LONG), "--out", run)
@@ -156,6 +159,7 @@ def test_stopped_while_compiling(terminal: Terminal, finished: Path, tmp_path: P
     assert_same_run(run, finished)
 
 
+@pytest.mark.faults
 def test_a_shorter_run_extended_equals_a_longer_one(terminal: Terminal, finished: Path, tmp_path: Path) -> None:
     total = LONG["train.total_env_steps"]
     half = 80 * 202
@@ -174,6 +178,7 @@ def test_a_finished_run_resumed_is_left_as_it_is(eqcrl: Command, finished: Path,
     assert final_checkpoint(run) == final_checkpoint(finished)
 
 
+@pytest.mark.faults
 def test_the_seed_decides_everything(
     terminal: Terminal, finished: Path, finished_of: Callable[[int], Path], tmp_path: Path
 ) -> None:

@@ -72,6 +72,7 @@ def test_every_seed_is_an_ordinary_run(eqcrl: Command, two: Path, tmp_path: Path
     assert_message(answer.err, f"{out} is not a run directory", "give one of them: seed3, seed4")
 
 
+@pytest.mark.faults
 def test_stopped_and_resumed_by_other_processes_equals_never_stopped(
     terminal: Terminal, two: Path, tmp_path: Path
 ) -> None:

@@ -6,13 +6,14 @@ import tomllib
 from pathlib import Path
 
 import jax
+import pytest
 from PIL import Image
 
 from cli.conftest import Command
 from eqcrl import checkpoint
 from eqcrl.assemble import complete
 from eqcrl.config import Config
-from helpers import LONG, METRICS, assert_message, copy_run, flags, records, snapshot
+from helpers import LONG, METRICS, TINY, assert_message, copy_run, flags, records, snapshot
 
 
 def test_what_a_run_leaves(finished: Path) -> None:
@@ -105,6 +106,7 @@ def test_a_dry_run_writes_nothing(eqcrl: Command, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_a_dry_run_of_the_largest_network(eqcrl: Command, tmp_path: Path) -> None:
     answer = eqcrl("train", "--dry-run", "--preset", "paper", "--arch", "resnet-1024")
     assert answer.code == 0
@@ -127,3 +129,22 @@ def test_quiet_is_quiet(eqcrl: Command, finished: Path, tmp_path: Path) -> None:
     answer = eqcrl("train", "--resume", run, "--quiet")
     assert (answer.code, answer.out) == (0, ""), answer.err
     assert "Error" not in answer.err
+
+
+def test_a_limit_on_hours_and_checkpoints_without_a_replay(eqcrl: Command, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    answer = eqcrl("train", *flags(TINY), "--max-hours", 1e-9, "--no-checkpoint-replay", "--out", run)
+    assert answer.code == 75, answer.err
+    assert "Stopped by --max-hours; everything is saved." in answer.out
+    assert f"eqcrl train --resume {run}" in answer.out
+    assert tomllib.loads((run / "config.toml").read_text())["checkpoint"]["replay"] is False
+    assert checkpoint.read_manifest(checkpoint.latest(run / "checkpoints"))["rows"] is None
+    answer = eqcrl("train", "--resume", run)
+    assert answer.code == 0, answer.err
+    assert records(run)[-1]["env_steps"] == TINY["train.total_env_steps"]
+
+
+def test_hours_that_are_none(eqcrl: Command) -> None:
+    answer = eqcrl("train", "--max-hours", 0)
+    assert answer.code == 2
+    assert_message(answer.err, "--max-hours", "x>0")

@@ -56,6 +56,7 @@ def difference(x: Array, y: Array) -> float:
     return float(np.sqrt(np.mean((a - b) ** 2) / np.mean(b**2)))
 
 
+@pytest.mark.thorough
 def test_the_tests_in_the_interpreter_pass() -> None:
     """Those marked so, of this file and of the schedule's, in a process of their own.
 

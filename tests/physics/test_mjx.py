@@ -62,6 +62,7 @@ def test_the_small_state_is_the_whole_state():
     assert np.abs(whole.qacc_warmstart).max() > 0.1
 
 
+@pytest.mark.thorough
 def test_actuators_with_a_state_go_on_where_they_were():
     """A filtered motor: its activation is part of `hidden`, and its law is da/dt = (u - a) / tau."""
     text = PENDULUM.replace(
@@ -103,6 +104,7 @@ def _rest(state: PhysicsState) -> tuple[Any, ...]:
     return state.qvel, state.readouts, state.hidden, state.task
 
 
+@pytest.mark.thorough
 def test_compiled_ahead_of_time_inside_a_scan_with_a_donated_state():
     engine = find_engine("mjx", SMALL)
     state, ctrl = starts(engine, KEY, 4), controls(SMALL, KEY, 3, 4)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from eqcrl import spread
 from eqcrl.agents.passes import Climb, Contrast, GoalsOfActor, Gradients
 from eqcrl.nn import abreast
 from eqcrl.nn.abreast import GROUP, stems
@@ -52,6 +53,24 @@ class Walks(NamedTuple):
 
 
 SCANNED = Walks(abreast.forward, abreast.backward)
+
+
+def spread_walks(walks: Walks) -> Walks:
+    """The same on several devices, each with its own rows; as they are on one.
+
+    What is kept for the way back stays where it is. The gradients of all layers are added between devices after the
+    whole walk, at once.
+    """
+
+    def forward(branches: list[DenseNormSwish], scale: float, x: Array) -> tuple[Array, Any]:
+        return spread.along(1, lambda branches, x: walks.forward(branches, scale, x), branches, x)
+
+    def backward(branches: list[DenseNormSwish], scale: float, kept: Any, grad: Array) -> tuple[Array, Any]:
+        return spread.back_along(
+            1, lambda branches, kept, grad: walks.backward(branches, scale, kept, grad), branches, kept, grad
+        )
+
+    return Walks(forward, backward)
 
 
 def fused_walks() -> Walks:
@@ -100,7 +119,7 @@ def abreast_gradients(
     walks: Walks = SCANNED,
 ) -> Gradients:
     """See `merged_gradients`. The networks must be `alike`. `walks` goes through their blocks."""
-    forward, backward = walks
+    forward, backward = spread_walks(walks)
     phi, psi = critic.state_action, critic.goal
     trunks: list[Any] = [actor.trunk, phi.trunk, psi.trunk]
     branches = [trunk.blocks.blocks.branch for trunk in trunks]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from eqcrl import spread
 from eqcrl.actor_goals import AbstractActorGoals
 from eqcrl.agents.abreast import (
     SCANNED,
@@ -133,7 +134,8 @@ class CRL(AbstractAgent, AbstractChunked, AbstractRemarks):
         self, phi: Float[Array, "batch dim"], psi: Float[Array, "batch dim"]
     ) -> tuple[Float[Array, ""], Float[Array, "batch batch"]]:
         """The contrastive loss with its penalty, and the logits."""
-        logits = self.energy.pairwise(phi, psi)
+        # Every device has its rows against all columns; the loss sees all of them.
+        logits = spread.split(self.energy.pairwise(spread.split(phi), spread.whole(psi)))
         return self.loss(logits) + self.logsumexp_penalty * logsumexp_penalty(logits), logits
 
     def critic_loss(self, critic: Critic, batch: Batch) -> tuple[Float[Array, ""], Float[Array, "batch batch"]]:

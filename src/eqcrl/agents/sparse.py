@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from eqcrl import spread
 from eqcrl.envs.base import AbstractEnv
 from eqcrl.settings import Meta
 from eqcrl.types import Batch, Key, Outcome
@@ -85,7 +86,11 @@ def hindsight(batch: Batch, share: float) -> Float[Array, "batch goal"]:
     Rows are drawn independently, so which of them are relabelled needs no random numbers.
     """
     count = round(share * batch.goal.shape[0])
-    return jnp.concatenate([batch.goal[:count], outcome_of(batch).desired_goal[count:]])
+
+    def mixed(achieved: Array, commanded: Array) -> Array:
+        return jnp.concatenate([achieved[:count], commanded[count:]])
+
+    return spread.split(spread.everywhere(mixed, batch.goal, outcome_of(batch).desired_goal))
 
 
 def squared_error(

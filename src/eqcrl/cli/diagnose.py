@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from eqcrl.cli.options import SettingOption, SettingsCommand, config_options, given, merged_config, peek, train_options
+from eqcrl.cli.options import SettingsCommand, config_options, given, merged_config, peek, train_options
 from eqcrl.errors import UsageError
 from eqcrl.rundir import RunDir
 
@@ -29,7 +29,7 @@ MEANINGS = {
 }
 
 
-def diagnose_options(args: Sequence[str]) -> list[SettingOption]:
+def diagnose_options(args: Sequence[str]) -> Sequence[click.Option]:
     """The flags of `eqcrl train`, or with --run those settings as the run has them."""
     run = peek(args, ("run",)).get("run")
     return train_options(args) if run is None else config_options(RunDir.open(run).config())

@@ -3,7 +3,7 @@
 import click
 
 from eqcrl.cli.env_options import chosen_env, run_env_options
-from eqcrl.cli.options import SettingsCommand, given
+from eqcrl.cli.options import SettingsCommand, checkpoint_option, given
 
 
 @click.command("eval", cls=SettingsCommand, options_for=run_env_options)
@@ -17,6 +17,7 @@ from eqcrl.cli.options import SettingsCommand, given
     is_flag=True,
     help="Use the environment's own start and goal law instead of that of its evaluation.",
 )
+@checkpoint_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def evaluate(
@@ -27,6 +28,7 @@ def evaluate(
     sampled: bool,
     env: str | None,
     training_starts: bool,
+    checkpoint: str,
     as_json: bool,
 ) -> None:
     """Evaluate the policy of RUN on fresh episodes.
@@ -36,7 +38,7 @@ def evaluate(
     """
     from eqcrl import run as runs
 
-    opened = runs.load(run)
+    opened = runs.load(run, checkpoint)
     part = chosen_env(opened.config, env, given(ctx))
     scores, _ = opened.evaluate(
         env=part, episodes=episodes, deterministic=not sampled, seed=seed, training_starts=training_starts

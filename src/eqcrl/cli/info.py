@@ -115,6 +115,7 @@ def _run(console: Any, path: str) -> None:
         "git revision": header.get("git_revision"),
         "versions": ", ".join(f"{k} {v}" for k, v in header.get("versions", {}).items()),
         "checkpoints": ", ".join(str(n) for n in checkpoint.numbers(run.checkpoints)) or "none",
+        "policies": ", ".join(checkpoint.policies(run.checkpoints)) or "none",
     }
     if records:
         rows |= {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in records[-1].items()}

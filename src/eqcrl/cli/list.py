@@ -10,7 +10,7 @@ from eqcrl import registry
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_parts(kind: str | None, as_json: bool) -> None:
     """List the installed parts of every KIND, or of one: env, arch, block, energy, loss, relabeller, actor-goals,
-    agent, preset, study, command.
+    agent, preset, study, launcher, command.
 
     Reads package metadata and imports no part. A name that two distributions offer is written with its distribution.
     """

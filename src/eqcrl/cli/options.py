@@ -1,5 +1,6 @@
 """Every setting as a flag: generated from the configuration tree and from the signatures of the chosen parts."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 from eqcrl.config import INHERITS, PART_KINDS, SECTIONS, Config, Part, static_settings
 from eqcrl.errors import UsageError
 from eqcrl.settings import REQUIRED, Setting
+from eqcrl.trackers.keys import TRACKER
 
 
 def flag_of(key: str) -> str:
@@ -45,6 +47,14 @@ class SettingOption(click.Option):
         self.heading = heading
 
 
+checkpoint_option = click.option(
+    "--checkpoint",
+    metavar="WHICH",
+    default="last",
+    show_default=True,
+    help="Which policy: last, best, or a number that `eqcrl info RUN` lists.",
+)
+
 GIVEN = "eqcrl.given"
 OPTIONS = "eqcrl.options"
 
@@ -74,6 +84,13 @@ def peek(args: Sequence[str], names: Iterable[str]) -> dict[str, str]:
             elif arg.startswith(f"{flag}="):
                 found[name] = arg.partition("=")[2]
     return found
+
+
+def peek_all(args: Sequence[str], name: str) -> list[str]:
+    """The values of a flag that may be repeated."""
+    flag = flag_of(name)
+    apart = [value for arg, value in itertools.pairwise(args) if arg == flag]
+    return apart + [arg.partition("=")[2] for arg in args if arg.startswith(f"{flag}=")]
 
 
 def part_options(field: str, part: Part) -> list[SettingOption]:
@@ -185,10 +202,40 @@ def _base_of(args: Sequence[str]) -> Mapping[str, Any]:
     return {"preset": chosen.get("preset"), "file": chosen.get("config")}
 
 
-def train_options(args: Sequence[str]) -> list[SettingOption]:
+def tracker_options(config: Config) -> list[click.Option]:
+    """`--tracker`, and a flag for each parameter of the trackers that are chosen."""
+    from eqcrl.trackers.choose import settings_of
+
+    def collect(ctx: click.Context, _: click.Parameter, value: tuple[str, ...]) -> None:
+        if value:
+            given(ctx)[TRACKER] = ",".join(value)
+
+    chosen = ", ".join(part.name for part in config.trackers) or "none"
+    options: list[click.Option] = [
+        click.Option(
+            [flag_of(TRACKER), f"set__{TRACKER}"],
+            multiple=True,
+            expose_value=False,
+            callback=collect,
+            metavar="NAME",
+            help="Where metrics go beside metrics.jsonl: `eqcrl list tracker`; may be repeated, none for nowhere.  "
+            f"(default: {chosen})",
+        )
+    ]
+    for part in config.trackers:
+        for name, setting in settings_of(part.name).items():
+            key, default = f"{TRACKER}.{part.name}.{name}", part.params.get(name, setting.default)
+            options.append(SettingOption(key, setting, default, f"tracker: {part.name}"))
+    return options
+
+
+def train_options(args: Sequence[str]) -> list[click.Option]:
     """The options of `eqcrl train`, given its arguments."""
-    parts = peek(args, PART_KINDS)
-    return config_options(Config.merge(overrides=parts, origin="flag", **_base_of(args))[0])
+    parts: dict[str, Any] = dict(peek(args, PART_KINDS))
+    if trackers := peek_all(args, TRACKER):
+        parts[TRACKER] = trackers
+    config = Config.merge(overrides=parts, origin="flag", **_base_of(args))[0]
+    return [*config_options(config), *tracker_options(config)]
 
 
 def merged_config(ctx: click.Context, args: Mapping[str, str | None]) -> tuple[Config, dict[str, str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from eqcrl.cli.env_options import chosen_env, run_env_options
-from eqcrl.cli.options import SettingsCommand, given
+from eqcrl.cli.options import SettingsCommand, checkpoint_option, given
 
 
 @click.command(cls=SettingsCommand, options_for=run_env_options)
@@ -24,6 +24,7 @@ from eqcrl.cli.options import SettingsCommand, given
     is_flag=True,
     help="Use the environment's own start and goal law instead of that of its evaluation.",
 )
+@checkpoint_option
 @click.pass_context
 def render(
     ctx: click.Context,
@@ -36,6 +37,7 @@ def render(
     sampled: bool,
     env: str | None,
     training_starts: bool,
+    checkpoint: str,
 ) -> None:
     """Make a film of the policy of RUN, and pictures of the same episodes beside it.
 
@@ -47,7 +49,7 @@ def render(
 
     film, page = Path(out) if out is not None else None, Path(html) if html is not None else None
     artifacts.Wanted(film=film, page=page).check()
-    opened = runs.load(run)
+    opened = runs.load(run, checkpoint)
     part = chosen_env(opened.config, env, given(ctx))
     suffix = artifacts.default_suffix(opened.eval_env(part, training_starts=training_starts))
     if film is None and page is None and not stills:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from eqcrl import spread
 from eqcrl.envs.base import AbstractEnv, State
 from eqcrl.types import Key
 
@@ -50,7 +51,7 @@ class BatchedEnv(eqx.Module):
 
     def reset(self, key: Key) -> BatchState:
         """All copies at the start of their first episode."""
-        physics, goal = jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+        physics, goal = spread.by_rows(jax.vmap(self.env.reset), jax.random.split(key, self.num_envs))
         zeros = jnp.zeros(self.num_envs, jnp.int32)
         # A copy, because a buffer that is donated may stand in the state only once.
         first = None if self.fresh_resets else jax.tree.map(jnp.copy, (physics, goal))
@@ -58,16 +59,17 @@ class BatchedEnv(eqx.Module):
 
     def observation(self, state: BatchState) -> Float[Array, "envs observation"]:
         """What the agent sees of each copy."""
-        return jax.vmap(self.env.observation)(state.physics)
+        return spread.by_rows(jax.vmap(self.env.observation), state.physics)
 
     def step(self, state: BatchState, action: Float[Array, "envs action"], key: Key) -> tuple[BatchState, StepResult]:
         """One control step of all copies; copies whose episode ended stand at a start afterwards."""
         step_key, reset_key = jax.random.split(key)
-        physics = jax.vmap(self.env.step)(state.physics, action, jax.random.split(step_key, self.num_envs))
+        keys = jax.random.split(step_key, self.num_envs)
+        physics = spread.by_rows(jax.vmap(self.env.step), state.physics, action, keys)
         broken = not_a_number(physics)
         physics = select(broken, state.physics, physics)
-        achieved = jax.vmap(self.env.achieved_goal)(physics)
-        terminated = jax.vmap(self.env.terminated)(physics) & ~broken
+        achieved = spread.by_rows(jax.vmap(self.env.achieved_goal), physics)
+        terminated = spread.by_rows(jax.vmap(self.env.terminated), physics) & ~broken
         elapsed = state.elapsed + 1
         truncated = ((elapsed >= self.env.episode_length) | broken) & ~terminated
         done = terminated | truncated
@@ -90,7 +92,7 @@ class BatchedEnv(eqx.Module):
             return select(done, state.first, (physics, state.desired_goal))
 
         def drawn(physics: State, goal: Array) -> tuple[State, Array]:
-            fresh = jax.vmap(self.env.reset)(jax.random.split(key, self.num_envs))
+            fresh = spread.by_rows(jax.vmap(self.env.reset), jax.random.split(key, self.num_envs))
             return select(done, fresh, (physics, goal))
 
         def on_cpu(physics: State, goal: Array) -> tuple[State, Array]:

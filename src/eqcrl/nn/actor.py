@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from eqcrl import spread
 from eqcrl.nn.base import AbstractArch, AbstractTrunk
 from eqcrl.nn.layers import Dense
 from eqcrl.types import EnvSpec, Key
@@ -32,7 +33,8 @@ class TanhGaussianActor(eqx.Module):
         self, observation: Float[Array, "*batch observation"], goal: Float[Array, "*batch goal"]
     ) -> tuple[Float[Array, "*batch action"], Float[Array, "*batch action"]]:
         """Mean and log standard deviation before the tanh."""
-        return self.heads(self.trunk(jnp.concatenate([observation, goal], axis=-1)))
+        x = jnp.concatenate([observation, goal], axis=-1)
+        return spread.through(lambda net, x: net.heads(net.trunk(x)), self, x)
 
     def heads(
         self, features: Float[Array, "*batch width"]

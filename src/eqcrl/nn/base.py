@@ -49,7 +49,10 @@ class AbstractStack(eqx.Module):
 
 
 class AbstractTrunk(eqx.Module):
-    """A network without its head: features of `width` from an input vector. All leaves are arrays."""
+    """A network without its head: features of `width` from an input vector. All leaves are arrays.
+
+    Rows of a batch do not see each other: on several devices each is given some of them.
+    """
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch width"]:

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from eqcrl import spread
 from eqcrl.nn.base import AbstractArch, AbstractTrunk
 from eqcrl.nn.layers import Dense
 from eqcrl.types import EnvSpec, Key
@@ -25,4 +26,5 @@ class DeterministicActor(eqx.Module):
         self, observation: Float[Array, "*batch observation"], goal: Float[Array, "*batch goal"]
     ) -> Float[Array, "*batch action"]:
         """The action."""
-        return jnp.tanh(self.head(self.trunk(jnp.concatenate([observation, goal], axis=-1))))
+        x = jnp.concatenate([observation, goal], axis=-1)
+        return spread.through(lambda net, x: jnp.tanh(net.head(net.trunk(x))), self, x)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from eqcrl import spread
 from eqcrl.nn.base import AbstractArch, AbstractTrunk
 from eqcrl.nn.layers import Dense
 from eqcrl.types import EnvSpec, Key
@@ -23,7 +24,7 @@ class Encoder(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch input"]) -> Float[Array, "*batch dim"]:
         """The representation."""
-        return self.head(self.trunk(x))
+        return spread.through(lambda net, x: net.head(net.trunk(x)), self, x)
 
 
 class Critic(eqx.Module):

@@ -79,7 +79,7 @@ def _setting_key(config: Config) -> str:
 
 
 def _without_env(config: Config) -> Config:
-    return config.replace(seed=0, env=Part(""), eval_env=None)
+    return config.replace(seed=0, env=Part(""), eval_env=None, trackers=())
 
 
 def _env_labels(keys: Mapping[str, Config]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""What becomes of runs when things go wrong: real processes, real signals, a real full disk."""
