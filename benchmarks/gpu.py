@@ -395,6 +395,55 @@ def several_seeds(sizes: Sizes, clock: Clock) -> None:
             slowest = max(slowest, time.perf_counter() - began)
 
 
+def saving(sizes: Sizes, clock: Clock) -> None:
+    """How long training waits for a checkpoint: the first copies the whole ring to the host, later ones new rows."""
+    import tempfile
+
+    import jax
+
+    from benchmarks import cases
+    from eqcrl import checkpoint
+    from eqcrl import epoch as ep
+    from eqcrl import replay as rb
+    from eqcrl.config import Config
+    from eqcrl.logbook import Logbook
+    from eqcrl.rundir import RunDir
+    from eqcrl.saver import Saver
+
+    algorithm = cases.algorithm(
+        sizes.depths[-1],
+        sizes.width,
+        sizes.batch_size,
+        train__num_envs=sizes.num_envs,
+        train__unroll_length=sizes.unroll_length,
+        replay__capacity=20 * sizes.capacity // 10,
+        replay__min_filled=sizes.unroll_length,
+    )
+    state = jax.jit(lambda key: ep.init(algorithm, key=key))(jax.random.key(0))
+    collect = jax.jit(lambda state: ep.collect(algorithm, state), donate_argnums=0)
+    length = algorithm.unroll_length
+    rows = jax.jit(lambda replay, start: rb.rows(replay, start, length))
+    for _ in range(algorithm.capacity // length + 1):
+        state = collect(state)
+    with tempfile.TemporaryDirectory() as folder:
+        config = Config.load()
+        log = Logbook(config, RunDir.create(Path(folder) / "run", config, {}))
+        saver = Saver(rows, True, True, length)
+        for save in ("first", "second", "third"):
+            for _ in range(20):
+                state = jax.block_until_ready(collect(state))
+            before, began = saver.held_up_seconds, time.perf_counter()
+            saver.save(state, [(0, log)])
+            held_up = saver.held_up_seconds - before
+            saver.wait()
+            say({
+                "save": save, "held_up_seconds": held_up, "written_after_seconds": time.perf_counter() - began,
+                "agent_bytes": checkpoint.nbytes(state.agent), "replay_bytes": checkpoint.nbytes(state.replay),
+                "new_unrolls": 20,
+            })  # fmt: skip
+        saver.close()
+
+
 PARTS: dict[str, Callable[[Sizes, Clock], None]] = {
     part.__name__: part
     for part in (
@@ -405,6 +454,7 @@ PARTS: dict[str, Callable[[Sizes, Clock], None]] = {
         environment,
         epoch_split,
         several_seeds,
+        saving,
         physics,
         gradient_step_unrolled,
     )

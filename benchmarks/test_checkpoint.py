@@ -18,8 +18,8 @@ from eqcrl.rundir import RunDir
 from eqcrl.saver import Saver
 from eqcrl.trainer import INIT_STREAM, stream
 
-CAPACITY = 85_600
-"""Steps of 256 environments of point-u-maze that take 1 GiB."""
+CAPACITY = 21_400
+"""Steps of the quickstart's environments that take 1 GiB."""
 
 
 def test_saving(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
@@ -69,4 +69,4 @@ def test_saving(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     saver.wait()
     saver.close()
     path = checkpoint.latest(log.run.checkpoints)
-    assert sum(file.stat().st_size for file in path.iterdir()) > 2**30
+    assert sum(file.stat().st_size for file in path.iterdir()) > 0.99 * 2**30

@@ -4,6 +4,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 # These are read at import, and a test must neither grab an accelerator nor open a window.
@@ -35,6 +36,16 @@ from eqcrl.types import Key
 hypothesis.settings.register_profile("eqcrl", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("eqcrl"), derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "eqcrl")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` says
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what thorough.txt lists."""
+    lines = Path(__file__).with_name("thorough.txt").read_text().splitlines()
+    listed = tuple(line for line in lines if line and not line.startswith("#"))
+    for item in items:
+        if item.nodeid.startswith(listed):
+            item.add_marker(pytest.mark.thorough)
 
 
 def _float64(tree: Any) -> Any:

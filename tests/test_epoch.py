@@ -14,7 +14,8 @@ from eqcrl.agents.crl import CRL
 from eqcrl.energies import L2
 from eqcrl.envs.point import PointMaze
 from eqcrl.envs.wrap import BatchedEnv
-from eqcrl.epoch import Algorithm, TrainState, collect, epoch, init, leaf_names
+from eqcrl.epoch import Algorithm, TrainState, collect, epoch, init
+from eqcrl.health import leaf_names
 from eqcrl.losses import InfoNCE
 from eqcrl.nn.resnet import ResNet
 from eqcrl.relabel import Geometric

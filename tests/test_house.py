@@ -62,6 +62,7 @@ LAYERS: dict[str, int] = {
     "eqcrl.relabel": 2,
     "eqcrl.actor_goals": 2,
     "eqcrl.agents": 3,
+    "eqcrl.health": 3,
     "eqcrl.replay": 3,
     "eqcrl.rollout": 3,
     "eqcrl.epoch": 3,

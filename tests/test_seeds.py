@@ -22,6 +22,7 @@ import eqcrl
 from eqcrl import checkpoint, trainer
 from eqcrl import epoch as ep
 from eqcrl.errors import CheckpointError, ConfigError, DivergenceError, RunError, UsageError
+from eqcrl.health import health
 from eqcrl.lock import claimed
 from eqcrl.plan import make_plan, state_shapes
 from eqcrl.programs import Programs, compile_programs
@@ -128,7 +129,7 @@ def spoiled(place: int, at: int) -> Wrap:
                 return state, metrics
             where = lambda s: s.agent.critic.state_action.head.weight  # noqa: E731
             state = eqx.tree_at(where, state, replace_fn=lambda w: w.at[place].set(jnp.nan))
-            return state, metrics | jax.vmap(ep.health)(jnp.ones((SEEDS, 3), bool), state.agent)
+            return state, metrics | jax.vmap(health)(jnp.ones((SEEDS, 3), bool), state.agent)
 
         return dataclasses.replace(programs, epoch=epoch)
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
-from eqcrl import epoch as ep
 from eqcrl import trainer
 from eqcrl.config import Config
+from eqcrl.health import health
 from eqcrl.logbook import Logbook
 from eqcrl.programs import Programs
 from eqcrl.rundir import RunDir
@@ -95,6 +95,6 @@ def spoiled(programs: Programs, at: int) -> Programs:
         if int(state.unrolls) != at:
             return state, metrics
         state = poison(state)
-        return state, metrics | ep.health(jnp.ones(3, bool), state.agent)
+        return state, metrics | health(jnp.ones(3, bool), state.agent)
 
     return dataclasses.replace(programs, epoch=epoch)

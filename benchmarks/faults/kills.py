@@ -8,24 +8,30 @@ from pathlib import Path
 from benchmarks.faults import runs
 from benchmarks.faults.runs import Result
 
-UNROLLS = 200
+UNROLLS = 500
+# Seconds after the beginning within which a process is harmed.
+WINDOW = 4.0
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR1: 75}
 
 
 def reference(place: Path) -> tuple[Path, float]:
-    """The run that is left alone, and how long it takes from start to end."""
-    path, began = place / "reference", time.monotonic()
+    """The run that is left alone, and how long a process takes to begin."""
+    path = place / "reference"
     runs.must_finish(path, UNROLLS)
+    began = time.monotonic()
+    runs.must_finish(path, UNROLLS)  # nothing is left to do
     return path, time.monotonic() - began
 
 
-def killed(place: Path, alone: Path, whole: float, times: int, rng: random.Random) -> Result:
+def killed(place: Path, alone: Path, start: float, times: int, rng: random.Random) -> Result:
     """SIGKILL, again and again in the same run, until it ends; then in the next one."""
     result, worst, path = Result("SIGKILL at a random moment"), 0, place / "killed"
     number = 0
     while result.tried < times:
         process = runs.start(runs.begin(path, UNROLLS))
-        if runs.wait_for(process, rng.uniform(0, whole)):
+        # A fourth of them while it begins: imports, reads the checkpoint, compiles.
+        moment = rng.uniform(0, start) if rng.random() < 0.25 else start + rng.uniform(0, WINDOW)
+        if runs.wait_for(process, moment):
             process.kill()
             result.tried += 1
         said = process.communicate()[0]
@@ -46,13 +52,13 @@ def killed(place: Path, alone: Path, whole: float, times: int, rng: random.Rando
     return result
 
 
-def stopped(place: Path, alone: Path, whole: float, number: signal.Signals, times: int, rng: random.Random) -> Result:
+def stopped(place: Path, alone: Path, start: float, number: signal.Signals, times: int, rng: random.Random) -> Result:
     """A signal that asks for a stop: everything is saved, with the exit code that says so."""
     result, path = Result(f"{number.name} at a random moment"), place / f"stopped-{number.name}"
     slowest, run, early = 0.0, 0, 0
     while result.tried < times:
         process = runs.start(runs.begin(path, UNROLLS))
-        if not runs.wait_for(process, rng.uniform(0.2, 0.9) * whole):
+        if not runs.wait_for(process, start * 0.5 + rng.uniform(0, WINDOW)):
             process.communicate()
             run += 1
             path = place / f"stopped-{number.name}{run}"

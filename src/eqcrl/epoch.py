@@ -5,13 +5,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
 from eqcrl import replay as rb
 from eqcrl import spread
 from eqcrl.agents.base import AbstractAgent, AgentState, chunk_of
 from eqcrl.envs.base import spec_of
 from eqcrl.envs.wrap import BatchedEnv, BatchState
+from eqcrl.health import judged, summary
 from eqcrl.relabel import AbstractRelabeller
 from eqcrl.rollout import rollout
 from eqcrl.types import Batch, Key, Metrics
@@ -69,62 +70,20 @@ def collect(algorithm: Algorithm, state: TrainState) -> TrainState:
 
 
 def epoch(algorithm: Algorithm, state: TrainState) -> tuple[TrainState, Metrics]:
-    """One unroll, then `updates` gradient steps on fresh batches; metrics are means over those steps.
+    """One unroll, then `updates` gradient steps on fresh batches; metrics are means over those steps, and their health.
 
-    With them `physics_resets`: how often, since the run began, an environment was reset because its physics diverged;
-    `skipped_updates` where such are left out; and what `health` says.
+    With them `physics_resets`: how often, since the run began, an environment was reset because its physics diverged.
     """
     state = collect(algorithm, state)
     key, updates_key = jax.random.split(state.key)
+    skip = algorithm.skip_bad_updates
 
-    def update(agent: AgentState, key: Key) -> tuple[AgentState, tuple[Metrics, Bool[Array, ""]]]:
+    def update(agent: AgentState, key: Key) -> tuple[AgentState, Any]:
         sample_key, update_key = jax.random.split(key)
         batch = algorithm.sample(state.replay, key=sample_key)
         after, metrics = algorithm.agent.update(agent, batch, key=update_key)
-        good = jnp.all(finite_leaves(metrics))
-        if algorithm.skip_bad_updates:
-            good &= jnp.all(finite_leaves(after))
-            after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, agent)
-        return after, (metrics, good)
+        return judged(agent, after, metrics, skip=skip)
 
     agent, (metrics, good) = jax.lax.scan(update, state.agent, jax.random.split(updates_key, algorithm.updates))
-    if algorithm.skip_bad_updates:
-        # Not a number if none was good: then there is nothing to go on with.
-        means: Any = jax.tree.map(lambda each: jnp.mean(each, where=good), metrics)
-        means["skipped_updates"] = jnp.sum(~good).astype(float)
-        good = jnp.full_like(good, jnp.any(good))
-    else:
-        means = jax.tree.map(jnp.mean, metrics)
-    means["physics_resets"] = state.env.broken.astype(float)
-    return TrainState(agent, state.replay, state.env, key, state.unrolls), means | health(good, agent)
-
-
-HEALTH = ("first_bad_update", "first_bad_leaf")
-
-
-def health(good: Bool[Array, "updates"], agent: AgentState) -> Metrics:
-    """What to say of an epoch that went wrong, as numbers, so that nobody need wait for it while it goes right.
-
-    first_bad_update: the first gradient step of the epoch, from 1 on, with a loss that is not finite. first_bad_leaf:
-    the first of `leaf_names`, from 1 on, that is not finite after the epoch. Both are 0 if there is none.
-    """
-
-    def first(bad: Bool[Array, "places"]) -> Float[Array, ""]:
-        return jnp.where(jnp.any(bad), jnp.argmax(bad) + 1, 0).astype(float)
-
-    return {"first_bad_update": first(~good), "first_bad_leaf": first(~finite_leaves(agent))}
-
-
-def finite_leaves(tree: Any) -> Bool[Array, "leaves"]:
-    """Whether each leaf of floats is finite everywhere, in the order of the tree."""
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if _is_float(leaf)])
-
-
-def leaf_names(tree: Any) -> list[str]:
-    """What `finite_leaves` looks at, by name."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return [jax.tree_util.keystr(path).lstrip(".") for path, leaf in leaves if _is_float(leaf)]
-
-
-def _is_float(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jnp.floating)
+    means = summary(metrics, good, agent, skip=skip) | {"physics_resets": state.env.broken.astype(float)}
+    return TrainState(agent, state.replay, state.env, key, state.unrolls), means

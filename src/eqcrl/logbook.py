@@ -12,6 +12,7 @@ from eqcrl import epoch as ep
 from eqcrl.assemble import complete
 from eqcrl.config import RESUMABLE, Config, difference
 from eqcrl.errors import CheckpointError, DivergenceError, EqcrlError
+from eqcrl.health import HEALTH
 from eqcrl.recorded import recorded_config
 from eqcrl.rundir import RunDir
 from eqcrl.trackers.feed import Tracking
@@ -83,7 +84,7 @@ class Logbook:
             "env_steps": self.env_steps(unrolls),
             "grad_steps": self.grad_steps(unrolls),
             "wall_seconds": self.wall_seconds(),
-            **{f"train/{k}": float(v) for k, v in metrics.items() if k not in ep.HEALTH},
+            **{f"train/{k}": float(v) for k, v in metrics.items() if k not in HEALTH},
             **rates,
             **{f"eval/{k}": float(v) for k, v in scores.items()},
         }
@@ -95,10 +96,9 @@ class Logbook:
         """Write a checkpoint. Raises: CheckpointError."""
         checkpoint.save(self.run.checkpoints, state, self._extra(), replay=self.config.checkpoint.replay)
 
-    def save_policy(self, kind: str, unrolls: int, agent: Any) -> None:
-        """Write the networks alone. Raises: CheckpointError."""
-        extra = self._extra() | ({"score": self.best} if kind == checkpoint.BEST else {})
-        checkpoint.save_policy(self.run.checkpoints, kind, unrolls, agent, extra)
+    def save_policy(self, kind: str, unrolls: int, agent: Any, **facts: float) -> None:
+        """Write the networks alone, and in their manifest these facts. Raises: CheckpointError."""
+        checkpoint.save_policy(self.run.checkpoints, kind, unrolls, agent, self._extra() | facts)
 
     def _extra(self) -> dict[str, Any]:
         return {"config": self.config.to_toml(), "wall_seconds": self.wall_seconds()}
@@ -117,10 +117,10 @@ class Logbook:
     def check(self, unrolls: int, metrics: Mapping[str, Any], leaves: Sequence[str]) -> None:
         """Note in `diverged`, and in the run's header, if an epoch's metrics or networks are not finite.
 
-        `leaves` names the agent's, as `epoch.leaf_names` does. A network may go bad in the very last step, which no
+        `leaves` names the agent's, as `health.leaf_names` does. A network may go bad in the very last step, which no
         loss has seen yet.
         """
-        update, leaf = (int(metrics.get(name, 0)) for name in ep.HEALTH)
+        update, leaf = (int(metrics.get(name, 0)) for name in HEALTH)
         bad = sorted(f"train/{name}" for name, value in metrics.items() if not np.isfinite(value))
         said = [", ".join(bad)] if bad else []
         if update:

@@ -61,9 +61,12 @@ class Saver:
         self.wait()
         agent = self._copied(state.agent)
 
+        # Noted now: when the thread gets to it, a better one may have been seen.
+        scores = [log.best for _, log in places]
+
         def write() -> None:
-            for place, log in places:
-                log.save_policy(checkpoint.BEST, unrolls, self._of(place, agent))
+            for (place, log), score in zip(places, scores, strict=True):
+                log.save_policy(checkpoint.BEST, unrolls, self._of(place, agent), score=score)
 
         self._writing = self._thread.submit(write)
         self.held_up_seconds += time.monotonic() - began

@@ -255,7 +255,10 @@ def series(records: Records, metric: str, x: str) -> tuple[Float[np.ndarray, "po
 
 def is_finite(value: Any) -> bool:
     """Whether this is a number, and neither infinite nor NaN."""
-    return isinstance(value, Real) and bool(np.isfinite(float(value)))
+    try:
+        return isinstance(value, Real) and bool(np.isfinite(float(value)))
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _checked(scores: Scores) -> list[Float[np.ndarray, "_"]]:

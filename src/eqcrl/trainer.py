@@ -16,6 +16,7 @@ from eqcrl import epoch as ep
 from eqcrl.assemble import System
 from eqcrl.errors import CheckpointError, DivergenceError
 from eqcrl.evaluate import Episodes
+from eqcrl.health import leaf_names
 from eqcrl.logbook import Logbook
 from eqcrl.parallel import ONE, Placement, refuse_unlike
 from eqcrl.plan import state_shapes
@@ -80,7 +81,7 @@ class Trainer:
         self.prefill, self.total = logs[0].prefill, logs[0].total
         self.max_hours, self.last_words = max_hours, last_words
         self.placement = placement
-        self.leaves = ep.leaf_names(state_shapes(system).agent)
+        self.leaves = leaf_names(state_shapes(system).agent)
 
     def restore(self) -> ep.TrainState | None:
         """The state of the newest checkpoint that every run has, or None if there is none.

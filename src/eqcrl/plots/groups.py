@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -162,7 +161,7 @@ def _implied(key: str, flats: list[dict[str, Any]]) -> bool:
 
 
 def _sortable(value: Any) -> tuple[int, float, str]:
-    if isinstance(value, Real):
+    if is_finite(value):
         return 0, float(value), ""
     return 1, 0.0, "" if value is None else str(value)
 
