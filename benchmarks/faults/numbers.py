@@ -51,7 +51,7 @@ def _with_a_nan(programs: Any, where: str) -> Any:
                 state = eqx.tree_at(part, state, replace_fn=lambda w: w.at[middle, 0, 3, 3].set(jnp.nan))
             else:
                 rows = lambda s: s.replay.data.observation  # noqa: E731
-                state = eqx.tree_at(rows, state, replace_fn=lambda x: x.at[20:60].set(jnp.nan))
+                state = eqx.tree_at(rows, state, replace_fn=lambda x: x.at[20:24].set(jnp.nan))
         return state, metrics
 
     return dataclasses.replace(programs, epoch=epoch)
@@ -70,7 +70,11 @@ def injected(place: Path, depth: int, policy: str) -> Result:
         named = f"from gradient step {(AT - 2) * 4 + 1} on" in said and "of the networks first" in said
         kept = int(checkpoint.latest(path / "checkpoints").name) == AT - 1
         result.recovered = int(policy == "stop" and named and kept)
-        result.lost = f"the gradient steps since the last checkpoint; it stops: {error.message}"
+        result.lost = "the gradient steps since the last checkpoint"
+        if named:
+            result.lost += "; it stops, and names the gradient step and the first leaf"
+        else:
+            result.notes.append(said)
     else:
         metrics = done.metrics
         whole = metrics[-1]["env_steps"] == 80 * 14 and all(v is not None for v in metrics[-1].values())
