@@ -61,14 +61,14 @@ def batch(algorithm: Algorithm) -> Batch:
 class Updates:
     """Gradient steps, one per call, each on the state that the last one left (donated)."""
 
-    def __init__(self, agent: AbstractAgent, state: AgentState, batch: Batch):
+    def __init__(self, agent: AbstractAgent, state: AgentState, batch: Batch, options: dict[str, Any] | None = None):
         self.state, self.batch = state, batch
         self.metrics: Metrics = {}
         self.key = jax.random.key(2)
         self.compiled = (
             jax.jit(lambda state, batch, key: agent.update(state, batch, key=key), donate_argnums=0)
             .lower(state, batch, self.key)
-            .compile()
+            .compile(compiler_options=options)
         )
 
     def __call__(self) -> None:
@@ -76,10 +76,14 @@ class Updates:
         self.state, self.metrics = jax.block_until_ready(self.compiled(self.state, self.batch, self.key))
 
 
-def epoch_compiler(algorithm: Algorithm, transform: Callable[[Any], Any] = lambda agent: agent) -> Callable[[], Any]:
+def epoch_compiler(
+    algorithm: Algorithm,
+    transform: Callable[[Any], Any] = lambda agent: agent,
+    options: dict[str, Any] | None = None,
+) -> Callable[[], Any]:
     """A function that traces and compiles the training epoch anew at each call, from shapes alone.
 
-    `transform` is applied to the agent's state first, e.g. `unroll`.
+    `transform` is applied to the agent's state first, e.g. `unroll`. `options` are the compiler's.
     """
 
     def initial(key: Key) -> ep.TrainState:
@@ -90,7 +94,8 @@ def epoch_compiler(algorithm: Algorithm, transform: Callable[[Any], Any] = lambd
 
     def compile_anew() -> Any:
         jax.clear_caches()
-        return jax.jit(lambda state: ep.epoch(algorithm, state), donate_argnums=0).lower(shapes).compile()
+        lowered = jax.jit(lambda state: ep.epoch(algorithm, state), donate_argnums=0).lower(shapes)
+        return lowered.compile(compiler_options=options)
 
     return compile_anew
 

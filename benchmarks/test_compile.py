@@ -1,5 +1,8 @@
 """Trace plus compile time of the whole training epoch, width 256, batch 256."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -7,9 +10,16 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks import cases
 from benchmarks.baselines.unrolled import unroll
 from benchmarks.paired import compare
+from eqcrl.epoch import Algorithm
+from eqcrl.programs import schedule_options
 
 FLAT = 1.1
 """Bar: depth 1024 may take this many times as long as depth 8."""
+
+
+def compiler(algorithm: Algorithm) -> Callable[[], Any]:
+    """The epoch's, with what `eqcrl train` tells XLA."""
+    return cases.epoch_compiler(algorithm, options=schedule_options(algorithm))
 
 
 @pytest.mark.parametrize(("depth", "rounds"), [(8, 4), (64, 3)])
@@ -17,7 +27,7 @@ def test_compile_against_unrolled(benchmark: BenchmarkFixture, depth: int, round
     """The scanned epoch against the unrolled one of the same depth."""
     benchmark.group = "compile"
     algorithm = cases.algorithm(depth)
-    ours, baseline = cases.epoch_compiler(algorithm), cases.epoch_compiler(cases.plain(algorithm), unroll)
+    ours, baseline = compiler(algorithm), cases.epoch_compiler(cases.plain(algorithm), unroll)
     ours()  # the first compilation of a process loads much of JAX; the second is typical
     compare(
         benchmark,
@@ -33,7 +43,7 @@ def test_compile_against_unrolled(benchmark: BenchmarkFixture, depth: int, round
 def test_compile_is_flat(benchmark: BenchmarkFixture) -> None:
     """Depth 1024 against depth 8, both scanned. Bar: at most 1.1 times as long."""
     benchmark.group = "compile"
-    deep, shallow = cases.epoch_compiler(cases.algorithm(1024)), cases.epoch_compiler(cases.algorithm(8))
+    deep, shallow = compiler(cases.algorithm(1024)), compiler(cases.algorithm(8))
     compare(
         benchmark,
         "trace + compile of the epoch, depth 1024",
@@ -51,7 +61,7 @@ def test_compile_is_flat(benchmark: BenchmarkFixture) -> None:
 def test_temporaries_at_1024(benchmark: BenchmarkFixture, remat: str) -> None:
     """What each rematerialization policy keeps; the time is that of compiling, the figure is `memory`."""
     benchmark.group = "memory"
-    compile_anew = cases.epoch_compiler(cases.algorithm(1024, arch__remat=remat))
+    compile_anew = compiler(cases.algorithm(1024, arch__remat=remat))
     compiled = benchmark.pedantic(compile_anew, rounds=1, iterations=1)
     memory = cases.memory(compiled)
     benchmark.extra_info.update({"policy": remat, "depth": 1024, "memory": memory})

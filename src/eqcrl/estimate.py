@@ -121,7 +121,7 @@ def _measure(system: System, config: Config, seeds: int) -> tuple[float, float]:
         return agent, envs, sum(jnp.sum(x.astype(float)) for x in jax.tree.leaves(seen))
 
     step = _seconds(jax.jit(each(steps), compiler_options=options), (state, envs), key)
-    return _seconds(jax.jit(each(update)), state, key), step / ROLLOUT
+    return _seconds(jax.jit(each(update), compiler_options=options), state, key), step / ROLLOUT
 
 
 def _batch(system: System, rows: int) -> Batch:

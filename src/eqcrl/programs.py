@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from eqcrl import compile_cache
 from eqcrl import epoch as ep
 from eqcrl import replay as rb
 from eqcrl.assemble import System
+from eqcrl.envs.base import spec_of
 from eqcrl.envs.mujoco import AbstractMujocoEnv
 from eqcrl.evaluate import Episodes, Record, run_episodes, score
 from eqcrl.parallel import ONE, WHOLE, Placement
@@ -20,6 +22,9 @@ from eqcrl.plan import state_shapes
 from eqcrl.types import Key, Metrics, Transition
 
 Evaluate = Callable[[Any, Key], tuple[Metrics, Episodes]]
+
+LARGE_UPDATE = 100 * 2**20
+"""Bytes of gradients and activations, estimated, that an update has to need for its order to matter."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,23 @@ class Programs:
     compile_seconds: dict[str, float]
 
 
+def schedule_options(algorithm: ep.Algorithm) -> dict[str, Any]:
+    """On a CPU, updates with much to keep are ordered so that little is kept at a time.
+
+    XLA's own order there is breadth first, for operations that can run side by side, and holds on to more arrays. That
+    pays for small networks; a deep one keeps the cores busy layer by layer, and its update takes as long in either
+    order, but a quarter (depth 64) to a third (1024) less memory in this one. See docs/performance.md.
+    """
+    known = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2]) >= (0, 10)
+    if not known or jax.default_backend() != "cpu":
+        return {}
+    working = 4 * algorithm.agent.working_floats(spec_of(algorithm.env.env), algorithm.batch_size)
+    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"} if working >= LARGE_UPDATE else {}
+
+
 def compiler_options(system: System) -> dict[str, Any]:
-    """What XLA should be told for programs with the environments of this system."""
-    options: dict[str, Any] = {}
+    """What XLA should be told for programs with the environments and networks of this system."""
+    options = schedule_options(system.algorithm)
     for env in (system.algorithm.env.env, system.eval_env):
         if isinstance(env, AbstractMujocoEnv):
             options |= env.engine().compiler_options()
