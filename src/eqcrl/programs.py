@@ -23,7 +23,7 @@ from eqcrl.types import Key, Metrics, Transition
 
 Evaluate = Callable[[Any, Key], tuple[Metrics, Episodes]]
 
-LARGE_UPDATE = 100 * 2**20
+LARGE_UPDATE = 256 * 2**20
 """Bytes of gradients and activations, estimated, that an update has to need for its order to matter."""
 
 
@@ -48,7 +48,7 @@ def schedule_options(algorithm: ep.Algorithm) -> dict[str, Any]:
 
     XLA's own order there is breadth first, for operations that can run side by side, and holds on to more arrays. That
     pays for small networks; a deep one keeps the cores busy layer by layer, and its update takes as long in either
-    order, but a quarter (depth 64) to a third (1024) less memory in this one. See docs/performance.md.
+    order, but a third less memory in this one. See docs/performance.md.
     """
     known = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2]) >= (0, 10)
     if not known or jax.default_backend() != "cpu":

@@ -91,7 +91,8 @@ def test_a_step_of_sac_written_out(relabelled: float) -> None:
 
 def test_two_steps_of_td3_written_out() -> None:
     """The first moves the critics alone, the second everything."""
-    agent = TD3(ENV, ARCH, ARCH, relabelled=0.8, reward="-1/0", gamma=GAMMA, tau=TAU, actor_rate=1e-3, critic_rate=2e-3)
+    rates = {"actor_rate": 1e-3, "critic_rate": 2e-3}
+    agent = TD3(ENV, ARCH, ARCH, relabelled=0.8, reward="-1/0", gamma=GAMMA, tau=TAU, saturation_penalty=0.3, **rates)
     state, batch, key = agent.init(SPEC, key=jax.random.key(0)), make_batch(20), jax.random.key(5)
     other = agent.init(SPEC, key=jax.random.key(9)).policy
     state = eqx.tree_at(
@@ -112,7 +113,9 @@ def test_two_steps_of_td3_written_out() -> None:
     second, metrics = update(first, batch)
 
     def actor_loss(actor: Any) -> jax.Array:
-        return -jnp.mean(q(second.critics, 0, batch.observation, actor(batch.observation, goal), goal))
+        action = actor(batch.observation, goal)
+        saturation = jnp.mean(jnp.arctanh(action) ** 2)
+        return 0.3 * saturation - jnp.mean(q(second.critics, 0, batch.observation, action, goal))
 
     assert_close(second.policy.actor, adam(1e-3, jax.jit(jax.grad(actor_loss))(state.policy.actor), state.policy.actor))
     assert_close(second.policy.target_actor, jax.tree.map(mixed, second.policy.actor, other.actor))

@@ -63,11 +63,12 @@ class TD3(AbstractAgent):
 
     y = r + gamma min_k Q'_k(s', a', g), a' = clip(pi'(s', g) + clip(noise, -c, c), -1, 1)
     critic: sum_k mean (Q_k(s, a, g) - y)^2, y clipped to what returns can be
-    actor, every `policy_delay` steps: mean -Q_1(s, pi(s, g), g), then all targets follow
+    actor, every `policy_delay` steps: mean -Q_1(s, pi(s, g), g) + c u^2, pi = tanh(u), then all targets follow
     With `relabelled` > 0 (`td3-her`), that share of the goals are achieved ones, with the reward worked out anew. What
     `SparseReward` says of terminations and time limits holds.
-    Source: Fujimoto et al. 2018 (arXiv 1802.09477), algorithm 1; clipped targets and HER: Andrychowicz et al. 2017
-    (arXiv 1707.01495); exploring, with noise and with actions drawn uniformly: Plappert et al. 2018 (arXiv 1802.09464).
+    Source: Fujimoto et al. 2018 (arXiv 1802.09477), algorithm 1, which has c = 0; clipped targets, HER, and c > 0,
+    since a policy that is driven to where tanh is flat stays there: Andrychowicz et al. 2017 (arXiv 1707.01495);
+    exploring, with noise and with actions drawn uniformly: Plappert et al. 2018 (arXiv 1802.09464).
     """
 
     env: AbstractEnv
@@ -86,6 +87,9 @@ class TD3(AbstractAgent):
     policy_delay: Annotated[
         int, Meta(ge=1, description="critic updates for each update of actor and targets", extra={"unit": "steps"})
     ] = eqx.field(default=2, static=True)
+    saturation_penalty: Annotated[
+        float, Meta(ge=0.0, description="weight of the mean squared action before tanh in the actor's loss")
+    ] = 0.0
     actor_rate: Annotated[float, rate_of("actor")] = 3e-4
     critic_rate: Annotated[float, rate_of("critics")] = 3e-4
     precision: Annotated[
@@ -134,7 +138,9 @@ class TD3(AbstractAgent):
             return squared_error(values, target, outcome.known), jnp.mean(values)
 
         def actor_loss(actor: DeterministicActor) -> Array:
-            return -jnp.mean(critics(batch.observation, actor(batch.observation, goal), goal)[0])
+            before = actor.before_tanh(batch.observation, goal)
+            value = jnp.mean(critics(batch.observation, jnp.tanh(before), goal)[0])
+            return self.saturation_penalty * jnp.mean(before**2) - value
 
         def improved(policy: Policy) -> Policy:
             loss, grad = jax.value_and_grad(actor_loss)(policy.actor)
@@ -168,4 +174,4 @@ class TD3(AbstractAgent):
         return sum(counts.values()) + max(counts.values()) + batch_size * rows
 
 
-td3_her = partial(TD3, relabelled=HER_SHARE, reward="-1/0")
+td3_her = partial(TD3, relabelled=HER_SHARE, reward="-1/0", saturation_penalty=0.1)

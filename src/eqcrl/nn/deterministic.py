@@ -26,5 +26,11 @@ class DeterministicActor(eqx.Module):
         self, observation: Float[Array, "*batch observation"], goal: Float[Array, "*batch goal"]
     ) -> Float[Array, "*batch action"]:
         """The action."""
+        return jnp.tanh(self.before_tanh(observation, goal))
+
+    def before_tanh(
+        self, observation: Float[Array, "*batch observation"], goal: Float[Array, "*batch goal"]
+    ) -> Float[Array, "*batch action"]:
+        """W trunk(s, g) + b."""
         x = jnp.concatenate([observation, goal], axis=-1)
-        return spread.through(lambda net, x: jnp.tanh(net.head(net.trunk(x))), self, x)
+        return spread.through(lambda net, x: net.head(net.trunk(x)), self, x)
