@@ -123,7 +123,9 @@ def test_compiled_ahead_of_time_inside_a_scan_with_a_donated_state():
 def test_the_option_of_the_compiler_is_given_only_where_it_exists(monkeypatch: pytest.MonkeyPatch):
     engine = find_engine("mjx", SMALL)
     assert jax.jit(lambda v: v + 1, compiler_options=engine.compiler_options())(1.0) == 2.0
-    for version, expected in (("0.8.3", {"xla_cpu_use_fusion_emitters": False}), ("0.11.2", {}), ("0.12.0.1", {})):
+    chains = {"xla_cpu_use_fusion_emitters": False}
+    sums = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+    for version, expected in (("0.9.1", chains), ("0.10.2", chains | sums), ("0.11.2", {}), ("0.12.0.1", {})):
         monkeypatch.setattr(metadata, "version", lambda name, version=version: version)
         assert engine.compiler_options() == expected
     monkeypatch.setattr(metadata, "version", lambda name: "0.10.2")

@@ -266,3 +266,23 @@ def test_two_processes_find_the_same_bits():
         subprocess.run(args, env=env, capture_output=True, text=True, check=True).stdout for args in (run, one_core)
     }
     assert len(found) == 1
+
+
+def test_nobody_reads_the_clock() -> None:
+    model = PLAIN.compiled()
+    data = mujoco.MjData(model)
+    step = int(mujoco.mjtTimer.mjTIMER_STEP)
+    mujoco.mj_step(model, data)
+    assert (data.timer[step].number, data.timer[step].duration) == (1, 0.0)
+    readings = iter(range(10_000))
+    mujoco.set_mjcb_time(lambda: float(next(readings)))
+    try:
+        c.stop_the_clock()
+        mujoco.mj_step(model, data)
+        assert data.timer[step].duration > 0, "a clock of one's own is kept"
+    finally:
+        mujoco.set_mjcb_time(None)
+        c.stop_the_clock()
+    mujoco.mj_resetData(model, data)
+    mujoco.mj_step(model, data)
+    assert data.timer[step].duration == 0.0

@@ -74,10 +74,18 @@ class MjxEngine(AbstractEngine):
 
 
 def cpu_options() -> dict[str, Any]:
-    """On CPUs, jaxlib before 0.11 recomputes a kinematic chain in each of its links unless told otherwise: 1,000
-    times slower for an arm of nine (jax-ml/jax#33761). From 0.11 on the option is gone, and naming it is an error."""
-    old = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2]) < (0, 11)
-    return {"xla_cpu_use_fusion_emitters": False} if old and jax.default_backend() == "cpu" else {}
+    """What XLA has to be told on a CPU, by the version of jaxlib; of the later ones, naming an option is an error.
+
+    Before 0.11: not to recompute a kinematic chain in each of its links, which makes an arm of nine 1,000 times slower
+    (jax-ml/jax#33761). In 0.10 also: to leave single matrix products to YNNPACK, and nothing else. It takes over small
+    sums as well, of which a step of MJX has hundreds, and a step then takes 1.4 times as long.
+    """
+    version = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2])
+    if jax.default_backend() != "cpu" or version >= (0, 11):
+        return {}
+    chains = {"xla_cpu_use_fusion_emitters": False}
+    sums = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+    return chains | sums if version == (0, 10) else chains
 
 
 def contact_slots(model: Model) -> int:
