@@ -36,8 +36,8 @@ _ONE_AT_A_TIME = threading.Lock()
 def stop_the_clock() -> None:
     """MuJoCo reads the clock before and after every stage of a step, for the timers of a viewer that is not there.
 
-    That is a fourteenth of an ant's step. No function of the bindings turns it off: `set_mjcb_time(None)` puts their own
-    clock back. A clock that somebody has set is left alone.
+    That is a fourteenth of an ant's step. No function of the bindings turns it off: `set_mjcb_time(None)` puts their
+    own clock back. A clock that somebody has set is left alone.
     """
     if mujoco.get_mjcb_time() is not None:
         return
