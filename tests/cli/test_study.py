@@ -236,7 +236,8 @@ def test_a_built_in_study_is_run(terminal: Terminal, tmp_path: Path) -> None:
 def test_every_built_in_study_is_run(terminal: Terminal, tmp_path: Path, name: str) -> None:
     """All settings of its laptop scale, each for a moment, and its figures."""
     out = tmp_path / "study"
-    varied = find_study(name).study("laptop").axes
+    axes = find_study(name).study("laptop").axes
+    varied = {key for choices in axes.values() for choice in choices for key in choice.sets}
     small = {k: v for k, v in SHARED.items() if not k.startswith(("arch.", "agent.")) and k not in varied}
     small |= {"train.num_envs": 64, "train.total_env_steps": 64 * 10 * 12, "eval.every": 5}
     done = terminal.call("study", "run", name, "--scale", "laptop", "--out", out, "--seeds", 1, *sets(small))
