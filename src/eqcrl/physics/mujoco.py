@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import equinox as eqx
@@ -41,7 +41,7 @@ def stop_the_clock() -> None:
     """
     if mujoco.get_mjcb_time() is not None:
         return
-    for library in Path(mujoco.__file__).parent.glob("*mujoco*"):
+    for library in resources.files(mujoco).iterdir():
         if library.name.startswith(("libmujoco.", "mujoco.dll")):
             ctypes.c_void_p.in_dll(ctypes.CDLL(str(library)), "mjcb_time").value = None
 
