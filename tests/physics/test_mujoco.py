@@ -118,7 +118,7 @@ def test_bits_do_not_depend_on_the_batch_or_on_the_threads(model: Model, monkeyp
     whole = run(64)
     for count in (1, 3, 17):
         assert same_bits(run(count), rows(whole, slice(count)))
-    monkeypatch.setattr(c, "_threads", lambda: 5)
+    monkeypatch.setattr(c, "cores", lambda: tuple(range(5)))
     c._pool.cache_clear()
     assert same_bits(run(64), whole)
 

@@ -7,7 +7,6 @@ and copying it in and out is a few percent of the physics.
 
 import contextlib
 import ctypes
-import os
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
@@ -23,6 +22,7 @@ from jax.experimental import io_callback
 from jaxtyping import Array, Float
 from mujoco.batch import Batch, SimulationError
 
+from eqcrl.jobs.machine import cores
 from eqcrl.physics.base import AbstractEngine, PhysicsState, Readouts
 from eqcrl.physics.batching import over_leading_axes
 from eqcrl.physics.model import LIMIT, Model
@@ -114,7 +114,7 @@ class _Pool:
         self.model = model
         # One MjData per simulation continues from the derived fields of its last step, which a task that reads
         # them has paid for; without readouts a few shared ones fit the caches better.
-        self.batch = Batch(compiled, nsim, min(_threads(), nsim), bool(model.readouts))
+        self.batch = Batch(compiled, nsim, min(len(cores()), nsim), bool(model.readouts))
         self.stage = int(mujoco.mjtStage.mjSTAGE_VEL if model.readouts else mujoco.mjtStage.mjSTAGE_NONE)
         self.default = np.array(self.batch.state[0])
         self.read = {name: self.batch.bind(name) for name in model.readouts}
@@ -175,9 +175,3 @@ def _silence() -> Iterator[None]:
 @lru_cache(maxsize=KEPT_POOLS)
 def _pool(model: Model, nsim: int) -> _Pool:
     return _Pool(model, nsim)
-
-
-def _threads() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    return (os.cpu_count() or 1) if affinity is None else len(affinity(0))
