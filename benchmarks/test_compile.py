@@ -11,7 +11,7 @@ from benchmarks import cases
 from benchmarks.baselines.unrolled import unroll
 from benchmarks.paired import compare
 from eqcrl.epoch import Algorithm
-from eqcrl.programs import schedule_options
+from eqcrl.programs import update_options
 
 FLAT = 1.1
 """Bar: depth 1024 may take this many times as long as depth 8."""
@@ -19,7 +19,7 @@ FLAT = 1.1
 
 def compiler(algorithm: Algorithm) -> Callable[[], Any]:
     """The epoch's, with what `eqcrl train` tells XLA."""
-    return cases.epoch_compiler(algorithm, options=schedule_options(algorithm))
+    return cases.epoch_compiler(algorithm, options=update_options(algorithm))
 
 
 @pytest.mark.parametrize(("depth", "rounds"), [(8, 4), (64, 3)])

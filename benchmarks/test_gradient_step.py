@@ -15,7 +15,7 @@ from benchmarks import cases
 from benchmarks.baselines.unrolled import unroll
 from benchmarks.paired import compare, record
 from benchmarks.timing import wall_and_cpu
-from eqcrl.programs import schedule_options
+from eqcrl.programs import update_options
 
 ROUNDS = {4: 20, 8: 20, 64: 8, 256: 5, 1024: 3}
 CASES = [(4, "auto"), (8, "auto"), (64, "auto"), (256, "dots"), (256, "block"), (1024, "block"), (1024, "nested")]
@@ -68,7 +68,7 @@ def test_gradient_step(
     algorithm = cases.algorithm(depth, env="humanoid", arch__remat=remat)
     batch = cases.batch(algorithm)
     # As `eqcrl train` compiles it; the baseline as whoever writes it would, with XLA's own choices.
-    options = schedule_options(algorithm)
+    options = update_options(algorithm)
     ours = cases.Updates(algorithm.agent, cases.agent_state(algorithm), batch, options)
     case = f"gradient step, depth {depth}" + ("" if remat == "auto" else f", {remat}")
     common = {"amount": 1.0, "unit": "steps/s", "memory": cases.memory(ours.compiled)}

@@ -24,7 +24,7 @@ from eqcrl.types import Key, Metrics, Transition
 Evaluate = Callable[[Any, Key], tuple[Metrics, Episodes]]
 
 LARGE_UPDATE = 256 * 2**20
-"""Bytes of gradients and activations, estimated, that an update has to need for its order to matter."""
+"""Bytes of gradients and activations, estimated, that an update has to need for another order of work."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,28 @@ class Programs:
     compile_seconds: dict[str, float]
 
 
-def schedule_options(algorithm: ep.Algorithm) -> dict[str, Any]:
-    """On a CPU, updates with much to keep are ordered so that little is kept at a time.
+def update_options(algorithm: ep.Algorithm) -> dict[str, Any]:
+    """What XLA should be told on a CPU for the update of these networks, by measurement; see docs/decisions.md.
 
-    XLA's own order there is breadth first, for operations that can run side by side, and holds on to more arrays. That
-    pays for small networks; a deep one keeps the cores busy layer by layer, and its update takes as long in either
-    order, but a third less memory in this one. See docs/performance.md.
+    Vectors as long as the processor has them, and fewer copies at the borders of loops. Beside that, the order of work.
+    XLA's own is breadth first, for operations that can run side by side, and holds on to more arrays. Where gradients
+    are what fills the memory (deep networks whose blocks are recomputed) the other order takes less time too; where
+    activations do, they are there in either order.
     """
-    known = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2]) >= (0, 10)
+    known = tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2]) == (0, 10)
     if not known or jax.default_backend() != "cpu":
         return {}
-    working = 4 * algorithm.agent.working_floats(spec_of(algorithm.env.env), algorithm.batch_size)
-    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"} if working >= LARGE_UPDATE else {}
+    options = {"xla_cpu_prefer_vector_width": 512, "xla_cpu_copy_insertion_use_region_analysis": True}
+    agent, spec = algorithm.agent, spec_of(algorithm.env.env)
+    counts = agent.parameter_counts(jax.eval_shape(lambda: agent.init(spec, key=jax.random.key(0))))
+    working, parameters = 4 * agent.working_floats(spec, algorithm.batch_size), 4 * sum(counts.values())
+    in_little = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    return options | (in_little if LARGE_UPDATE <= working <= 2 * parameters else {})
 
 
 def compiler_options(system: System) -> dict[str, Any]:
     """What XLA should be told for programs with the environments and networks of this system."""
-    options = schedule_options(system.algorithm)
+    options = update_options(system.algorithm)
     for env in (system.algorithm.env.env, system.eval_env):
         if isinstance(env, AbstractMujocoEnv):
             options |= env.engine().compiler_options()

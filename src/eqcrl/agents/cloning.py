@@ -87,6 +87,6 @@ class AbstractCloning(AbstractAgent):
         return {"actor": leaf_count(state.actor)}
 
     def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
-        """The gradient and the zeros it begins as, and what the walk keeps for its way back."""
+        """The gradient, and what the walk keeps for its way back."""
         shapes = jax.eval_shape(lambda: self.init(spec, key=jax.random.key(0)))
-        return 2 * leaf_count(shapes.actor) + batch_size * self.actor_arch.saved_floats_per_row()
+        return leaf_count(shapes.actor) + batch_size * self.actor_arch.saved_floats_per_row()

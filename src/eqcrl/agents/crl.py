@@ -227,21 +227,21 @@ class CRL(AbstractAgent, AbstractChunked, AbstractRemarks):
         return {name: sum(leaf.size for leaf in jax.tree.leaves(net)) for name, net in nets.items()}
 
     def working_floats(self, spec: EnvSpec, batch_size: int) -> int:
-        """Gradients of all three nets and the zeros that they begin as, what three walks keep for their way back
-        (actor, psi, and phi of the policy's actions), and the logits.
+        """Gradients of all three nets, what three walks keep for their way back (actor, psi, and phi of the policy's
+        actions), and the logits.
 
         Going abreast keeps every matrix product of four walks, whatever the remat policy.
         """
         shapes = jax.eval_shape(lambda: self.init(spec, key=jax.random.key(0)))
         counts = self.parameter_counts(shapes)
-        weights = sum(counts.values()) + max(counts.values())
+        weights = sum(counts.values())
         actor_rows, critic_rows = self.actor_arch.saved_floats_per_row(), self.critic_arch.saved_floats_per_row()
         rows = actor_rows + 2 * critic_rows
         if self.goes_abreast(shapes):
             fused = self.goes_fused(shapes, batch_size)
             rows = kept_floats_per_row(shapes.actor, fused=fused)
-            # Copies of the weights in bfloat16, as they are and transposed.
-            weights += sum(counts.values()) if fused else 0
+            # The zeros that the gradients of a walk begin as; copies of the weights in bfloat16, also transposed.
+            weights += max(counts.values()) + (sum(counts.values()) if fused else 0)
         return weights + batch_size * rows + 4 * batch_size**2
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -59,9 +60,11 @@ def over_rows(x: Float[Array, "rows i"], y: Float[Array, "rows o"]) -> Float[Arr
     """x^T y, with the precision of the surrounding `products`; not meant to be differentiated."""
 
     def on_cpu(x: Array, y: Array) -> Array:
-        # XLA's fast product there wants rows times columns, and is worth a copy; without the barrier it would fold
-        # the transposition into the product and take the slow one.
-        return product(jax.lax.optimization_barrier(x.T), y, (((1,), (0,)), ((), ())))
+        # XLA's fast product there wants rows times columns, and is worth a copy. A call that is not inlined keeps it
+        # from folding the transposition into the product, and from working x out once more, in columns.
+        with set_xla_metadata(inlineable="false"):
+            transposed = jax.jit(jnp.transpose)(x)
+        return product(jax.lax.optimization_barrier(transposed), y, (((1,), (0,)), ((), ())))
 
     def anywhere(x: Array, y: Array) -> Array:
         return product(x, y, (((0,), (0,)), ((), ())))

@@ -24,13 +24,12 @@ from jaxtyping import Array, Float
 
 from eqcrl.nn.base import SMALL, AbstractLayer, AbstractStack, Remat
 from eqcrl.nn.scannable import check_call, check_leaves
+from eqcrl.nn.walk import Body, walk
 from eqcrl.types import Key
 
-Body = Callable[[Array, Any], tuple[Array, None]]
 
-
-def rematerialized(body: Body, remat: Remat) -> Body:
-    """The body of a scan over blocks, keeping what the policy says."""
+def rematerialized(body: Callable[[Any, Any], Any], remat: Remat) -> Callable[[Any, Any], Any]:
+    """The body of a walk through blocks, keeping what the policy says."""
     # CSE cannot undo the recomputation across a scan's forward and backward loop, so guarding against it
     # with barriers (prevent_cse) would only cost time.
     if remat == "none":
@@ -60,11 +59,8 @@ class Stacked(AbstractStack):
         if self.count == 0:
             return x
 
-        def body(x: Array, block: AbstractLayer) -> tuple[Array, None]:
-            return block(x), None
-
         try:
-            return self._scanned(rematerialized(body, self.remat), x)
+            return self._walked(rematerialized(lambda x, block: block(x), self.remat), x)
         except Exception:
             # JAX's message is about scans. Whoever wrote the block is told about the block, if that is the reason.
             one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.blocks)
@@ -80,13 +76,15 @@ class Stacked(AbstractStack):
 
         return jnp.concatenate([x[None], jax.lax.scan(jax.checkpoint(body, prevent_cse=False), x, self.blocks)[1]])
 
-    def _scanned(self, body: Body, x: Array) -> Array:
+    def _walked(self, body: Body, x: Array) -> Array:
+        if self.remat == "none":
+            return jax.lax.scan(lambda x, block: (body(x, block), None), x, self.blocks)[0]
         if self.remat != "nested":
-            return jax.lax.scan(body, x, self.blocks)[0]
+            return walk(body, x, self.blocks)
         size = group_size(self.count)
         groups = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), self.blocks)
-        group = jax.checkpoint(lambda x, blocks: jax.lax.scan(body, x, blocks), prevent_cse=False)
-        return jax.lax.scan(group, x, groups)[0]
+        group = jax.checkpoint(lambda x, blocks: walk(body, x, blocks), prevent_cse=False)
+        return walk(group, x, groups)
 
 
 def stack(make_block: Callable[[Key], AbstractLayer], count: int, remat: Remat, *, key: Key) -> Stacked:
@@ -111,8 +109,8 @@ def saved_floats_per_row(make_block: Callable[[Key], AbstractLayer], count: int,
 
     def floats(rows: int) -> int:
         x = jax.ShapeDtypeStruct((rows, width), jnp.float32)
-        one = rematerialized(lambda x, block: (block(x), None), "block" if remat == "nested" else remat)
-        saved = jax.eval_shape(lambda x, block: jax.vjp(lambda *args: one(*args)[0], x, block)[1], x, block)
+        one = rematerialized(lambda x, block: block(x), "block" if remat == "nested" else remat)
+        saved = jax.eval_shape(lambda x, block: jax.vjp(one, x, block)[1], x, block)
         return sum(leaf.size for leaf in jax.tree.leaves(saved))
 
     per_block = floats(2) - floats(1)
