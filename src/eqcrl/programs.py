@@ -23,7 +23,7 @@ from eqcrl.types import Key, Metrics, Transition
 
 Evaluate = Callable[[Any, Key], tuple[Metrics, Episodes]]
 
-LARGE_UPDATE = 256 * 2**20
+LARGE_UPDATE = 128 * 2**20
 """Bytes of gradients and activations, estimated, that an update has to need for another order of work."""
 
 

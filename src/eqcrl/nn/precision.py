@@ -72,6 +72,29 @@ def over_rows(x: Float[Array, "rows i"], y: Float[Array, "rows o"]) -> Float[Arr
     return jax.lax.platform_dependent(x, y, cpu=on_cpu, default=anywhere)
 
 
+def mean_of_rows(x: Float[Array, "rows i"]) -> Float[Array, "rows 1"]:
+    """The mean of each row, exact in any precision; not meant to be differentiated."""
+
+    def on_cpu(x: Array) -> Array:
+        # XLA's product is faster there than its sum, which one thread does for a few hundred rows.
+        return _exact(x, jnp.full((x.shape[1], 1), 1.0 / x.shape[1], x.dtype))
+
+    return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.mean(x, axis=-1, keepdims=True))
+
+
+def sum_over_rows(x: Float[Array, "rows i"]) -> Float[Array, "i"]:
+    """The sum of all rows, exact in any precision; not meant to be differentiated."""
+
+    def on_cpu(x: Array) -> Array:
+        return _exact(jnp.ones((1, x.shape[0]), x.dtype), x)[0]
+
+    return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.sum(x, axis=0))
+
+
+def _exact(x: Array, y: Array) -> Array:
+    return jax.lax.dot_general(x, y, (((1,), (0,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
+
+
 def _to_tf32(x: Array) -> Array:
     return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=10)
 
@@ -83,19 +106,17 @@ def _matmul(x: Array, weight: Array) -> Array:
 
 def _matmul_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, weight = saved
-    rows = tuple(range(x.ndim - 1))
     to_x = product(grad, weight, (((grad.ndim - 1,), (1,)), ((), ())))
-    return to_x, product(x, grad, ((rows, rows), ((), ())))
+    return to_x, over_rows(x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1]))
 
 
 _matmul.defvjp(lambda x, weight: (_matmul(x, weight), (x, weight)), _matmul_backward)
 
 
 def matmul(x: Float[Array, "*batch i"], weight: Float[Array, "i o"]) -> Float[Array, "*batch o"]:
-    """x W over the last axis. The backward pass rounds the operands of its own products, not their results.
+    """x W over the last axis, differentiable in reverse mode.
 
-    Differentiable in reverse; with fp32 in any mode.
+    The backward pass rounds the operands of its own products, not their results, and has the fast product of
+    `over_rows`.
     """
-    if in_force() == "fp32":
-        return x @ weight
     return _matmul(x, weight)  # type: ignore[return-value]  (custom_vjp hides it)
