@@ -2,7 +2,10 @@
 
 # ruff: noqa: E402  (imports come after the hook on purpose)
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # LLVM's optimizations take half of the time of a test that compiles something small and runs it once.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
-# The user's folder of compiled programs is not for tests; those that need one make their own.
-os.environ.setdefault("EQCRL_COMPILE_CACHE", "off")
+# The user's folder of compiled programs is not for tests. They share one of their own, workers and commands in
+# processes of their own alike: many train the same small thing. Whoever makes it clears it away.
+if "EQCRL_COMPILE_CACHE" not in os.environ:
+    os.environ["EQCRL_COMPILE_CACHE"] = tempfile.mkdtemp(prefix="eqcrl-tests-")
+    atexit.register(shutil.rmtree, os.environ["EQCRL_COMPILE_CACHE"], ignore_errors=True)
 
 from jaxtyping import install_import_hook
 
