@@ -61,6 +61,8 @@ def test_a_large_update_that_recomputes_is_ordered_for_less_memory_with_the_same
     # Longer vectors may round otherwise: the order alone keeps the bits.
     order = {name: value for name, value in update_options(algorithm).items() if "scheduler" in name}
     assert bool(order) == in_little
+    if not in_little:
+        return
     rows = rb.empty(spec, 2, algorithm.env.num_envs)
     batch = jax.tree.map(lambda x: jnp.ones_like(x), algorithm.sample(rows, key=jax.random.key(1)))
     key = jax.random.key(2)
@@ -72,7 +74,7 @@ def test_a_large_update_that_recomputes_is_ordered_for_less_memory_with_the_same
     lowered = update.lower(fresh(), batch, key)
     known, chosen = lowered.compile(), lowered.compile(compiler_options=order)
     less, more = (p.memory_analysis().temp_size_in_bytes for p in (chosen, known))
-    assert less < 0.9 * more or not in_little
+    assert less < 0.9 * more
     for a, b in zip(*(leaves(p(fresh(), batch, key)) for p in (chosen, known)), strict=True):
         np.testing.assert_array_equal(a, b)
 
