@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from eqcrl.nn.activations import ACTIVATIONS, ActivationName
 from eqcrl.nn.base import SMALL
 from eqcrl.nn.norms import NORMS, NormName, Statistics
-from eqcrl.nn.precision import over_rows, product, sum_over_rows
+from eqcrl.nn.precision import over_rows, product
 
 Layers = tuple[
     Float[Array, "layers width width"],
@@ -85,9 +85,9 @@ def _backward(
         to_layers.append(
             (
                 over_rows(inputs[k], to_product),
-                sum_over_rows(to_product),
-                None if gain is None else sum_over_rows(to_before * normals[k]),
-                None if shift is None else sum_over_rows(to_before),
+                jnp.sum(to_product, axis=0),
+                None if gain is None else jnp.sum(to_before * normals[k], axis=0),
+                None if shift is None else jnp.sum(to_before, axis=0),
             )
         )
         grad = product(to_product, weight, (((1,), (1,)), ((), ())))

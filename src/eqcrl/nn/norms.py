@@ -6,17 +6,17 @@
 | rms | z / sqrt(mean z^2 + eps) | yes | no | Zhang and Sennrich 2019 (arXiv 1910.07467) |
 | none | z | no | no | |
 
-All over the last axis of (rows, width). Gain and shift are applied by whoever uses the norm.
+All over the last axis. Gain and shift are applied by whoever uses the norm.
 """
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
-from eqcrl.nn.layers import EPS, LayerNorm, RMSNorm
-from eqcrl.nn.precision import mean_of_rows
+from eqcrl.nn.layers import EPS, LayerNorm, RMSNorm, statistics
 
 NormName = Literal["layer", "rms", "none"]
 
@@ -36,27 +36,23 @@ class Norm(NamedTuple):
     shift: bool
 
 
-def _layer_statistics(z: Array) -> Statistics:
-    mean = mean_of_rows(z)
-    centered = z - mean
-    return mean, jax.lax.rsqrt(mean_of_rows(centered * centered) + EPS)
-
-
 def _rms_statistics(z: Array) -> Statistics:
-    return (jax.lax.rsqrt(mean_of_rows(z * z) + EPS),)
+    return (jax.lax.rsqrt(jnp.mean(z * z, axis=-1, keepdims=True) + EPS),)
 
 
 def _layer_back(grad: Array, normal: Array, known: Statistics) -> Array:
-    mean, along = mean_of_rows(grad), mean_of_rows(grad * normal)
+    mean = jnp.mean(grad, axis=-1, keepdims=True)
+    along = jnp.mean(grad * normal, axis=-1, keepdims=True)
     return known[1] * (grad - mean - normal * along)
 
 
 def _rms_back(grad: Array, normal: Array, known: Statistics) -> Array:
-    return known[0] * (grad - normal * mean_of_rows(grad * normal))
+    along = jnp.mean(grad * normal, axis=-1, keepdims=True)
+    return known[0] * (grad - normal * along)
 
 
 NORMS: dict[NormName, Norm] = {
-    "layer": Norm(_layer_statistics, lambda z, known: (z - known[0]) * known[1], _layer_back, gain=True, shift=True),
+    "layer": Norm(statistics, lambda z, known: (z - known[0]) * known[1], _layer_back, gain=True, shift=True),
     "rms": Norm(_rms_statistics, lambda z, known: z * known[0], _rms_back, gain=True, shift=False),
     "none": Norm(lambda z: (), lambda z, known: z, lambda grad, normal, known: grad, gain=False, shift=False),
 }

@@ -72,29 +72,6 @@ def over_rows(x: Float[Array, "rows i"], y: Float[Array, "rows o"]) -> Float[Arr
     return jax.lax.platform_dependent(x, y, cpu=on_cpu, default=anywhere)
 
 
-def mean_of_rows(x: Float[Array, "rows i"]) -> Float[Array, "rows 1"]:
-    """The mean of each row, exact in any precision; not meant to be differentiated."""
-
-    def on_cpu(x: Array) -> Array:
-        # XLA's product is faster there than its sum, which one thread does for a few hundred rows.
-        return _exact(x, jnp.full((x.shape[1], 1), 1.0 / x.shape[1], x.dtype))
-
-    return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.mean(x, axis=-1, keepdims=True))
-
-
-def sum_over_rows(x: Float[Array, "rows i"]) -> Float[Array, "i"]:
-    """The sum of all rows, exact in any precision; not meant to be differentiated."""
-
-    def on_cpu(x: Array) -> Array:
-        return _exact(jnp.ones((1, x.shape[0]), x.dtype), x)[0]
-
-    return jax.lax.platform_dependent(x, cpu=on_cpu, default=lambda x: jnp.sum(x, axis=0))
-
-
-def _exact(x: Array, y: Array) -> Array:
-    return jax.lax.dot_general(x, y, (((1,), (0,)), ((), ())), precision=jax.lax.Precision.HIGHEST)
-
-
 def _to_tf32(x: Array) -> Array:
     return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=10)
 
