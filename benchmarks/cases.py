@@ -59,21 +59,41 @@ def batch(algorithm: Algorithm) -> Batch:
 
 
 class Updates:
-    """Gradient steps, one per call, each on the state that the last one left (donated)."""
+    """Gradient steps, each on the state that the last one left (donated).
 
-    def __init__(self, agent: AbstractAgent, state: AgentState, batch: Batch, options: dict[str, Any] | None = None):
+    `within` steps are one program, as those of an epoch are; a call runs it `calls` times.
+    """
+
+    def __init__(
+        self,
+        agent: AbstractAgent,
+        state: AgentState,
+        batch: Batch,
+        options: dict[str, Any] | None = None,
+        *,
+        within: int = 1,
+        calls: int = 1,
+    ):
         self.state, self.batch = state, batch
         self.metrics: Metrics = {}
         self.key = jax.random.key(2)
-        self.compiled = (
-            jax.jit(lambda state, batch, key: agent.update(state, batch, key=key), donate_argnums=0)
-            .lower(state, batch, self.key)
-            .compile(compiler_options=options)
-        )
+        self.calls, self.steps = calls, calls * within
+
+        def several(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
+            keys = jax.random.split(key, within)
+            state, metrics = jax.lax.scan(lambda state, key: agent.update(state, batch, key=key), state, keys)
+            return state, jax.tree.map(lambda values: values[-1], metrics)
+
+        def one(state: AgentState, batch: Batch, key: Key) -> tuple[AgentState, Metrics]:
+            return agent.update(state, batch, key=key)
+
+        program = jax.jit(one if within == 1 else several, donate_argnums=0)
+        self.compiled = program.lower(state, batch, self.key).compile(compiler_options=options)
 
     def __call__(self) -> None:
-        """One gradient step, finished on return."""
-        self.state, self.metrics = jax.block_until_ready(self.compiled(self.state, self.batch, self.key))
+        """The steps, finished on return."""
+        for _ in range(self.calls):
+            self.state, self.metrics = jax.block_until_ready(self.compiled(self.state, self.batch, self.key))
 
 
 def epoch_compiler(

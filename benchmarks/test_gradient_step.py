@@ -18,6 +18,11 @@ from benchmarks.timing import wall_and_cpu
 from eqcrl.programs import update_options
 
 ROUNDS = {4: 20, 8: 20, 64: 8, 256: 5, 1024: 3}
+# Steps in a row, as a training takes them: the first one after another program finds the processor's caches, and the
+# memory that it is given, as that one left them.
+CALLS = {4: 5, 8: 5, 64: 3, 256: 2}
+WITHIN = {4: 10, 64: 4}
+"""Steps in one program, by depth, where that is measured too."""
 CASES = [(4, "auto"), (8, "auto"), (64, "auto"), (256, "dots"), (256, "block"), (1024, "block"), (1024, "nested")]
 BARS = {(4, "auto"): 0.60, (64, "auto"): 0.80, (256, "dots"): 0.76}
 """What part of the baseline's time a step may take."""
@@ -38,18 +43,20 @@ def assert_same_step(scanned: cases.Updates, unrolled: cases.Updates) -> None:
 
 
 @pytest.fixture(scope="module")
-def unrolled() -> Callable[[int], cases.Updates]:
+def unrolled() -> Callable[..., cases.Updates]:
     """The baseline of a depth, compiled once, always from the same parameters."""
-    made: dict[int, cases.Updates] = {}
+    made: dict[tuple[int, int], cases.Updates] = {}
 
-    def of(depth: int) -> cases.Updates:
+    def of(depth: int, within: int = 1) -> cases.Updates:
         algorithm = cases.algorithm(depth, env="humanoid")
         state = unroll(cases.agent_state(algorithm))
-        if depth not in made:
+        if (depth, within) not in made:
             made.clear()  # one at a time: the deepest takes gigabytes
-            made[depth] = cases.Updates(cases.plain(algorithm).agent, state, cases.batch(algorithm))
-        made[depth].state = state
-        return made[depth]
+            calls = CALLS.get(depth, 1) if within == 1 else 1
+            agent = cases.plain(algorithm).agent
+            made[depth, within] = cases.Updates(agent, state, cases.batch(algorithm), within=within, calls=calls)
+        made[depth, within].state = state
+        return made[depth, within]
 
     return of
 
@@ -59,7 +66,7 @@ def test_gradient_step(
     benchmark: BenchmarkFixture,
     depth: int,
     remat: str,
-    unrolled: Callable[[int], cases.Updates],
+    unrolled: Callable[..., cases.Updates],
     unrolled_max_depth: int,
     unrolled_seconds: dict[int, tuple[float, float]],
 ) -> None:
@@ -69,9 +76,10 @@ def test_gradient_step(
     batch = cases.batch(algorithm)
     # As `eqcrl train` compiles it; the baseline as whoever writes it would, with XLA's own choices.
     options = update_options(algorithm)
-    ours = cases.Updates(algorithm.agent, cases.agent_state(algorithm), batch, options)
+    calls = CALLS.get(depth, 1)
+    ours = cases.Updates(algorithm.agent, cases.agent_state(algorithm), batch, options, calls=calls)
     case = f"gradient step, depth {depth}" + ("" if remat == "auto" else f", {remat}")
-    common = {"amount": 1.0, "unit": "steps/s", "memory": cases.memory(ours.compiled)}
+    common = {"amount": float(ours.steps), "unit": "steps/s", "memory": cases.memory(ours.compiled)}
     if (depth, remat) in BARS:
         common["least_ratio"] = 1 / BARS[depth, remat]
     if (depth, remat) in MEMORY_BARS:
@@ -91,7 +99,8 @@ def test_gradient_step(
             baseline_memory=cases.memory(baseline.compiled),
             **common,
         )
-        unrolled_seconds[depth] = (benchmark.extra_info["baseline"], benchmark.extra_info["baseline_cpu"])
+        wall, cpu = (benchmark.extra_info[name] / ours.steps for name in ("baseline", "baseline_cpu"))
+        unrolled_seconds[depth] = (wall, cpu)
         return
     own: list[tuple[float, float]] = []
     ours()
@@ -107,3 +116,30 @@ def test_gradient_step(
     kind = f"extrapolated from {d1}, {d2}"
     ratios = {"ratio": guess / wall, "cpu_ratio": guess_cpu / cpu}
     record(benchmark, case, baseline=guess, baseline_cpu=guess_cpu, baseline_kind=kind, **ratios, **info)
+
+
+@pytest.mark.parametrize("depth", WITHIN)
+def test_steps_within_a_program(
+    benchmark: BenchmarkFixture, depth: int, unrolled: Callable[..., cases.Updates], unrolled_max_depth: int
+) -> None:
+    """As in an epoch: no memory is asked for between steps, which is a part of what a step by itself takes."""
+    if depth > unrolled_max_depth:
+        pytest.skip("the baseline of this depth is not compiled")
+    benchmark.group = "gradient step"
+    algorithm, within = cases.algorithm(depth, env="humanoid"), WITHIN[depth]
+    options = update_options(algorithm)
+    state, batch = cases.agent_state(algorithm), cases.batch(algorithm)
+    ours = cases.Updates(algorithm.agent, state, batch, options, within=within)
+    baseline = unrolled(depth, within)
+    compare(
+        benchmark,
+        f"gradient step, depth {depth}, {within} in a program",
+        ours,
+        baseline,
+        baseline_name="unrolled, plain update",
+        rounds=ROUNDS[depth],
+        amount=float(within),
+        unit="steps/s",
+        memory=cases.memory(ours.compiled),
+        baseline_memory=cases.memory(baseline.compiled),
+    )
