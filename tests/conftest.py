@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from typing import Any
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # LLVM's optimizations take half of the time of a test that compiles something small and runs it once.
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}".strip()
+QUICK_COMPILE = ["--xla_backend_optimization_level=0"]
+if tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2]) < (0, 11):  # later ones do not know it
+    QUICK_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join([*QUICK_COMPILE, os.environ.get("XLA_FLAGS", "")]).strip()
 # The user's folder of compiled programs is not for tests. They share one of their own, workers and commands in
 # processes of their own alike: many train the same small thing. Whoever makes it clears it away.
 if "EQCRL_COMPILE_CACHE" not in os.environ:

@@ -1,17 +1,19 @@
 """The C engine: MuJoCo's own thread pool over many simulations, called from inside compiled programs.
 
-State passes through JAX like that of every other engine: `hidden` is the simulation's row of MuJoCo's integration
-state, float64, as pairs of uint32. So checkpoints, resets, branches and several programs at once need nothing special,
-and copying it in and out is a few percent of the physics.
+State passes through JAX like that of every other engine: `hidden` is what a step changes of the simulation's row of
+MuJoCo's integration state, float64, as pairs of uint32. So checkpoints, resets, branches and several programs at once
+need nothing special, and copying it in and out is a few percent of the physics.
 """
 
 import contextlib
 import ctypes
+import itertools
+import math
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -60,8 +62,7 @@ class MujocoEngine(AbstractEngine):
         self, qpos: Float[Array, "nq"], qvel: Float[Array, "nv"], readouts: Readouts, task: Any = ()
     ) -> PhysicsState:
         """All zeros in `hidden`: its time is 0, which says that the row is still to be made from the positions."""
-        size = mujoco.mj_stateSize(self.model.compiled(), int(mujoco.mjtState.mjSTATE_INTEGRATION))
-        hidden = jnp.zeros(2 * size, jnp.uint32)
+        hidden = jnp.zeros(2 * _changing(self.model), jnp.uint32)
         read = {name: jnp.asarray(readouts[name], jnp.float32) for name in self.model.readouts}
         return PhysicsState(jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32), read, hidden, task)
 
@@ -75,35 +76,74 @@ class MujocoEngine(AbstractEngine):
         return {}
 
 
+class _Rows(NamedTuple):
+    """What stands where in the row of 32-bit numbers that the engine gets for a simulation, and in the one it returns.
+
+    One array each way: what JAX does around a callback costs for each array as much as copying 100 kilobytes.
+    """
+
+    hidden: slice
+    """In both, and first: pairs of them are the numbers of the integration state that a step changes."""
+    sent: dict[str, slice]
+    back: dict[str, slice]
+    shapes: dict[str, tuple[int, ...]]
+    """Of the readouts."""
+    widths: tuple[int, int]
+    """Of both rows; even, so that the float64 in every row are aligned."""
+
+
+@lru_cache(maxsize=64)
+def _rows(model: Model) -> _Rows:
+    compiled = model.compiled()
+    data = mujoco.MjData(compiled)
+    shapes = {name: np.shape(getattr(data, name)) for name in model.readouts}
+    hidden = 2 * _changing(model)
+    state = {"qpos": compiled.nq, "qvel": compiled.nv}
+    sent, back = state | {"ctrl": compiled.nu}, state | {name: math.prod(shape) for name, shape in shapes.items()}
+
+    def placed(sizes: dict[str, int]) -> tuple[dict[str, slice], int]:
+        ends = [hidden, *(hidden + end for end in itertools.accumulate(sizes.values()))]
+        places = {name: slice(*at) for name, at in zip(sizes, itertools.pairwise(ends), strict=True)}
+        return places, ends[-1] + ends[-1] % 2
+
+    (sent_places, sent_width), (back_places, back_width) = placed(sent), placed(back)
+    return _Rows(slice(hidden), sent_places, back_places, shapes, (sent_width, back_width))
+
+
 @lru_cache(maxsize=64)
 def _stepper(model: Model) -> Any:
     """The step as a function of arrays with any number of leading axes."""
+    rows = _rows(model)
 
-    def on_host(qpos: Any, qvel: Any, hidden: Any, ctrl: Any) -> Any:
-        arrays = [np.asarray(x) for x in (qpos, qvel, hidden, ctrl)]
-        lead = arrays[0].shape[:-1]
-        rows = [x.reshape(-1, x.shape[-1]) for x in arrays]
-        found = _pool(model, rows[0].shape[0]).step(*rows)
-        return jax.tree.map(lambda x: x.reshape(*lead, *x.shape[1:]), found)
+    def on_host(sent: Any) -> Any:
+        sent = np.asarray(sent)
+        back = _pool(model, math.prod(sent.shape[:-1])).step(sent.reshape(-1, sent.shape[-1]))
+        return back.reshape(*sent.shape[:-1], -1)
 
     def step(qpos: Array, qvel: Array, hidden: Array, ctrl: Array) -> Any:
-        lead = qpos.shape[:-1]
-        data = _template(model)
-        shapes = (
-            jax.ShapeDtypeStruct(qpos.shape, jnp.float32),
-            jax.ShapeDtypeStruct(qvel.shape, jnp.float32),
-            jax.ShapeDtypeStruct(hidden.shape, jnp.uint32),
-            {n: jax.ShapeDtypeStruct((*lead, *np.shape(getattr(data, n))), jnp.float32) for n in model.readouts},
-        )
+        floats = jnp.concatenate([qpos, qvel, ctrl], axis=-1).astype(jnp.float32)
+        sent = jnp.concatenate([hidden, jax.lax.bitcast_convert_type(floats, jnp.uint32)], axis=-1)
+        lead, filling = sent.shape[:-1], rows.widths[0] - sent.shape[-1]
+        sent = jnp.pad(sent, [(0, 0)] * len(lead) + [(0, filling)])
         # Ordered: XLA may drop, repeat or move an unordered one.
-        return io_callback(on_host, shapes, qpos, qvel, hidden, ctrl, ordered=True)
+        back = io_callback(on_host, jax.ShapeDtypeStruct((*lead, rows.widths[1]), jnp.uint32), sent, ordered=True)
+        floats = jax.lax.bitcast_convert_type(back, jnp.float32)
+        read = {name: floats[..., rows.back[name]].reshape(*lead, *shape) for name, shape in rows.shapes.items()}
+        return floats[..., rows.back["qpos"]], floats[..., rows.back["qvel"]], back[..., rows.hidden], read
 
     return over_leading_axes(step)
 
 
 @lru_cache(maxsize=64)
-def _template(model: Model) -> mujoco.MjData:
-    return mujoco.MjData(model.compiled())
+def _changing(model: Model) -> int:
+    """How many numbers of the integration state a step changes: time, positions, velocities, activations, warm start.
+
+    They are its beginning. Behind them are controls, which each step is given, and what no task sets (forces and
+    torques on each body, mocap bodies, switches of constraints): most of the row of an ant. A plugin's state is last.
+    """
+    whole, last = int(mujoco.mjtState.mjSTATE_INTEGRATION), int(mujoco.mjtState.mjSTATE_WARMSTART)
+    compiled = model.compiled()
+    return mujoco.mj_stateSize(compiled, whole if compiled.nplugin else 2 * last - 1)
 
 
 class _Pool:
@@ -111,47 +151,50 @@ class _Pool:
 
     def __init__(self, model: Model, nsim: int) -> None:
         compiled = model.compiled()
-        self.model = model
+        self.model, self.rows = model, _rows(model)
         # One MjData per simulation continues from the derived fields of its last step, which a task that reads
         # them has paid for; without readouts a few shared ones fit the caches better.
         self.batch = Batch(compiled, nsim, min(len(cores()), nsim), bool(model.readouts))
         self.stage = int(mujoco.mjtStage.mjSTAGE_VEL if model.readouts else mujoco.mjtStage.mjSTAGE_NONE)
         self.default = np.array(self.batch.state[0])
-        self.read = {name: self.batch.bind(name) for name in model.readouts}
+        # Views: time, positions and velocities are the first numbers of a row.
+        self.changing = self.batch.state[:, : _changing(model)]
+        self.moving = self.batch.state[:, 1 : 1 + compiled.nq + compiled.nv]
+        self.fields = {name: self.batch.bind(name) for name in ("qpos", "qvel", *model.readouts)}
+        self.ctrl = self.batch.bind("ctrl")
 
-    def step(self, qpos: np.ndarray, qvel: np.ndarray, hidden: np.ndarray, ctrl: np.ndarray) -> tuple[Any, ...]:
+    def step(self, sent: np.ndarray) -> np.ndarray:
         """One control step of every row; rows with time 0 start from `qpos` and `qvel`."""
         with _ONE_AT_A_TIME, _silence():
-            return self._step(qpos, qvel, hidden, ctrl)
+            return self._step(sent)
 
-    def _step(self, qpos: np.ndarray, qvel: np.ndarray, hidden: np.ndarray, ctrl: np.ndarray) -> tuple[Any, ...]:
-        batch, state = self.batch, self.batch.state
-        rows = np.ascontiguousarray(hidden).view(np.float64)
-        np.copyto(state, rows)
-        position, velocity = batch.bind("qpos"), batch.bind("qvel")
-        fresh = batch.bind("time") == 0.0
+    def _step(self, sent: np.ndarray) -> np.ndarray:
+        state, rows, floats = self.batch.state, self.rows, sent.view(np.float32)
+        np.copyto(self.changing, sent[:, rows.hidden].view(np.float64))
+        fresh = self.changing[:, 0] == 0.0
         if fresh.any():
             state[fresh] = self.default
-            position[fresh], velocity[fresh] = qpos[fresh], qvel[fresh]
-        batch.bind("ctrl")[:] = ctrl
+            for name in ("qpos", "qvel"):
+                self.fields[name][fresh] = floats[fresh, rows.sent[name]]
+        np.copyto(self.ctrl, floats[:, rows.sent["ctrl"]])
         # A diverged row is left out and stays what it is, and so never slows the others down.
-        failed = ~(_bounded(position) & _bounded(velocity) & np.isfinite(ctrl).all(axis=1))
+        failed = ~(_bounded(self.moving) & np.isfinite(self.ctrl).all(axis=1))
         try:
-            batch.step(np.flatnonzero(~failed) if failed.any() else None, self.model.substeps, self.stage)
+            self.batch.step(np.flatnonzero(~failed) if failed.any() else None, self.model.substeps, self.stage)
         except SimulationError as error:
             failed[error.ids] = True
-        failed |= ~(_bounded(position) & _bounded(velocity))
-        read = {name: field.astype(np.float32) for name, field in self.read.items()}
+        failed |= ~_bounded(self.moving)
         if failed.any():
-            state[failed] = np.nan
-            for field in read.values():
-                field[failed] = np.nan
-        return (
-            position.astype(np.float32),
-            velocity.astype(np.float32),
-            np.array(state).view(np.uint32),
-            read,
-        )
+            state[failed] = self.default
+            self.changing[failed] = np.nan
+        back = np.zeros((len(sent), rows.widths[1]), np.uint32)
+        back[:, rows.hidden] = self.changing.view(np.uint32)
+        floats = back.view(np.float32)
+        for name, field in self.fields.items():
+            floats[:, rows.back[name]] = field.reshape(len(field), -1)
+        if failed.any():
+            floats[failed, rows.hidden.stop :] = np.nan
+        return back
 
 
 def _bounded(rows: np.ndarray) -> np.ndarray:
