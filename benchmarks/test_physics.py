@@ -22,6 +22,7 @@ from eqcrl.assemble import build_env
 from eqcrl.config import Part
 from eqcrl.envs.mujoco import AbstractMujocoEnv
 from eqcrl.envs.wrap import BatchedEnv
+from eqcrl.programs import update_options
 from eqcrl.rollout import rollout
 
 ENVS, ROUNDS = 256, 7
@@ -70,7 +71,9 @@ class Rolling:
         program = jax.jit(lambda agent_state, state, key: rollout(batched, agent, agent_state, state, length, key=key))
         lowered = program.lower(self.agent_state, self.state, self.key)
         start = time.perf_counter()
-        self.compiled: Callable[..., Any] = lowered.compile(compiler_options=env.engine().compiler_options())
+        # As `eqcrl train` compiles what holds this environment.
+        options = update_options(algorithm) | env.engine().compiler_options()
+        self.compiled: Callable[..., Any] = lowered.compile(compiler_options=options)
         self.facts = {"amount": batched.num_envs * length, "compile_seconds": time.perf_counter() - start}
 
     def __call__(self) -> None:

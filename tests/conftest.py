@@ -14,7 +14,8 @@ from typing import Any
 # These are read at import, and a test must neither grab an accelerator nor open a window.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# LLVM's optimizations take half of the time of a test that compiles something small and runs it once.
+# LLVM's optimizations take half of the time of a test that compiles something small and runs it once, the emitters
+# of fusions a sixth.
 QUICK_COMPILE = ["--xla_backend_optimization_level=0"]
 if tuple(int(part) for part in metadata.version("jaxlib").split(".")[:2]) < (0, 11):  # later ones do not know it
     QUICK_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
