@@ -273,7 +273,7 @@ def _wrong_shapes(path: Path, found: list[Any], expected: list[Any]) -> Checkpoi
     )
     return CheckpointError(
         f"The checkpoint {path} does not fit the configuration of its run: {other}.",
-        mend="config.toml was edited, or a plugin changed its networks; restore what the run was started with.",
+        mend="config.toml was edited, or eqcrl or a plugin is another version; restore what the run was started with.",
     )
 
 
