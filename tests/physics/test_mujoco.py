@@ -41,6 +41,41 @@ def test_a_row_is_what_mujoco_computes(seed: int, steps: int):
         assert np.array_equal(state.qvel[i], data.qvel.astype(np.float32))
 
 
+CONTROLLER = """
+<mujoco>
+  <extension>
+    <plugin plugin="mujoco.pid">
+      <instance name="pid"><config key="kp" value="40"/><config key="ki" value="40"/><config key="kd" value="4"/>
+        <config key="slewmax" value="3"/><config key="imax" value="40"/></instance>
+    </plugin>
+  </extension>
+  <option timestep="0.01"/>
+  <worldbody>
+    <body><joint name="hinge" axis="0 1 0"/><geom type="capsule" fromto="0 0 0 0 0 -0.5" size="0.05"/></body>
+  </worldbody>
+  <actuator><plugin joint="hinge" plugin="mujoco.pid" instance="pid" actdim="2"/></actuator>
+</mujoco>
+"""
+
+
+def test_activations_and_plugins_are_carried():
+    """The controller remembers its integral and its last control; rows take turns on one pool."""
+    model = Model(CONTROLLER, 4)
+    engine, step = find_engine("mujoco", model), stepper("mujoco", model)
+    ctrl = np.random.default_rng(0).uniform(-1, 1, (6, 2, 1)).astype(np.float32)
+    start = jax.vmap(lambda angle: engine.start(angle[None], jnp.zeros(1), {}))(jnp.array([0.3, -1.0]))
+    state = start
+    for row in ctrl:
+        other = step(rows(state, slice(None, None, -1)), -row)
+        state = step(state, row)
+        assert not same_bits(other, state)
+    for i in range(2):
+        data = by_hand(model, np.asarray(start.qpos[i]), np.zeros(1, np.float32), ctrl[:, i])
+        assert np.any(data.act)
+        assert np.array_equal(state.qpos[i], data.qpos.astype(np.float32))
+        assert np.array_equal(state.qvel[i], data.qvel.astype(np.float32))
+
+
 def test_readouts_are_those_of_the_state_that_is_reached():
     model, step = pendulum(readouts=READABLE), stepper("mujoco", pendulum(readouts=READABLE))
     start = starts(find_engine("mujoco", model), KEY, 4)

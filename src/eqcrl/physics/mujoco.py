@@ -184,16 +184,13 @@ class _Pool:
         except SimulationError as error:
             failed[error.ids] = True
         failed |= ~_bounded(self.moving)
-        if failed.any():
-            state[failed] = self.default
-            self.changing[failed] = np.nan
+        self.changing[failed] = np.nan
         back = np.zeros((len(sent), rows.widths[1]), np.uint32)
         back[:, rows.hidden] = self.changing.view(np.uint32)
         floats = back.view(np.float32)
         for name, field in self.fields.items():
             floats[:, rows.back[name]] = field.reshape(len(field), -1)
-        if failed.any():
-            floats[failed, rows.hidden.stop :] = np.nan
+        floats[failed, rows.hidden.stop :] = np.nan
         return back
 
 
