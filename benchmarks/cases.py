@@ -120,6 +120,18 @@ def epoch_compiler(
     return compile_anew
 
 
+def step_compiler(agent: AbstractAgent, state: Any, batch: Batch, options: dict[str, Any]) -> Callable[[], Any]:
+    """A function that traces and compiles one gradient step anew at each call, from shapes alone."""
+    shapes = jax.eval_shape(lambda: (state, batch, jax.random.key(0)))
+
+    def compile_anew() -> Any:
+        jax.clear_caches()
+        step = jax.jit(lambda state, batch, key: agent.update(state, batch, key=key), donate_argnums=0)
+        return step.lower(*shapes).compile(compiler_options=options)
+
+    return compile_anew
+
+
 def memory(compiled: Any) -> dict[str, int]:
     """Bytes of arguments, results, those of the results written over arguments, and temporaries."""
     found = compiled.memory_analysis()

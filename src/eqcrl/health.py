@@ -54,7 +54,10 @@ def health(good: Bool[Array, "updates"], agent: AgentState) -> Metrics:
 
 def finite_leaves(tree: Any) -> Bool[Array, "leaves"]:
     """Whether each leaf of floats is finite everywhere, in the order of the tree."""
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if _is_float(leaf)])
+    # Of the largest magnitude, not of each number: XLA then fills no array as large as the leaf on the way. A maximum
+    # is not a number if one of its numbers is not.
+    largest = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(tree) if _is_float(leaf)]
+    return jnp.isfinite(jnp.stack(largest))
 
 
 def leaf_names(tree: Any) -> list[str]:
