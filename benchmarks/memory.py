@@ -40,6 +40,7 @@ def train_and_watch(arguments: argparse.Namespace) -> None:
 
     from benchmarks import cases
     from eqcrl import epoch as ep
+    from eqcrl.programs import update_options
 
     algorithm = cases.algorithm(
         arguments.depth,
@@ -54,10 +55,11 @@ def train_and_watch(arguments: argparse.Namespace) -> None:
     stage("init")
     state = jax.block_until_ready(eqx.filter_jit(ep.collect, donate="all-except-first")(algorithm, state))
     stage("collect")
-    compiled = eqx.filter_jit(ep.epoch, donate="all-except-first").lower(algorithm, state).compile()
-    stage("compile epoch", **cases.memory(compiled.compiled))
+    lowered = jax.jit(lambda state: ep.epoch(algorithm, state), donate_argnums=0).lower(state)
+    compiled = lowered.compile(compiler_options=update_options(algorithm))
+    stage("compile epoch", **cases.memory(compiled))
     for number in range(arguments.epochs):
-        state, _ = jax.block_until_ready(compiled(algorithm, state))
+        state, _ = jax.block_until_ready(compiled(state))
         stage(f"epoch {number + 1}")
 
 
