@@ -1,7 +1,8 @@
 """Environment steps per second of the MuJoCo tasks through the whole rollout, policy included, by engine.
 
-Beside each, in turns, MJX with every pair of wall and robot evaluated, as it is used without caps; and beside each
-maze the open floor. The engines may not be compared number by number here: tests/physics holds them together.
+Beside each, in turns, MJX with every pair of wall and robot evaluated, as it is used without caps; beside the C engine
+MuJoCo by itself; and beside each maze the open floor. The engines may not be compared number by number here:
+tests/physics holds them together.
 """
 
 import statistics
@@ -15,6 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import cases
 from benchmarks.apart import Apart
+from benchmarks.baselines.engine_alone import EngineAlone
 from benchmarks.baselines.unbounded import Unbounded
 from benchmarks.paired import compare, record, spread
 from benchmarks.timing import wall_and_cpu
@@ -37,6 +39,9 @@ BARS = {
     ("humanoid-big-maze", "mjx"): 5_000,
     ("arm-push-easy", "mujoco"): 7_000,
 }
+# The same bars as parts of what MuJoCo by itself did on the machine that they were set on: 44,200 steps a second of the
+# ant, 26,600 of the humanoid, 9,400 of the arm.
+ALONE = {"ant-big-maze": 44_200, "humanoid-big-maze": 26_600, "arm-push-easy": 9_400}
 # A maze may cost twice the open floor, whatever its size.
 MAZES = [("ant-big-maze", "ant"), ("ant-hardest-maze", "ant"), ("humanoid-big-maze", "humanoid")]
 OPEN_FLOOR_BAR = 0.5
@@ -85,7 +90,7 @@ class Rolling:
 class Timed:
     """A rollout, here or apart, that keeps what its calls took where they ran: (wall, processor) seconds."""
 
-    def __init__(self, rolling: Rolling | Apart):
+    def __init__(self, rolling: Rolling | Apart | EngineAlone):
         self._rolling = rolling
         self.amount: int = rolling.facts["amount"]
         self.compile_seconds: float = rolling.facts["compile_seconds"]
@@ -163,6 +168,19 @@ def test_rollout(benchmark: BenchmarkFixture, rolling: Rollings, name: str, phys
         rolling(name, ALL_PAIRS),
         baseline_name="MJX, all pairs",
         bar=BARS[name, physics],
+    )
+
+
+@pytest.mark.parametrize(("name", "physics"), BARS)
+def test_beside_the_engine_alone(benchmark: BenchmarkFixture, rolling: Rollings, name: str, physics: str) -> None:
+    """The whole rollout beside MuJoCo with nothing around it: the bars, whatever the speed of the machine."""
+    measure(
+        benchmark,
+        f"{name}, {physics} / MuJoCo alone",
+        rolling(name, physics),
+        Timed(EngineAlone(task(name, "mjx"), ENVS, LENGTHS["mujoco"])),
+        baseline_name="MuJoCo alone, random controls",
+        ratio_bar=BARS[name, physics] / ALONE[name],
     )
 
 
