@@ -91,11 +91,11 @@ def memory_rows(cases: Cases) -> list[tuple[str, ...]]:
 
 
 def compile_rows(cases: Cases) -> list[tuple[str, ...]]:
-    """Seconds that it took to compile the programs, ours and the baseline's, where a benchmark says so."""
+    """Seconds that it took to compile the programs, ours and the baseline's, where a benchmark says so of both."""
     return [
         (name, f"{case.compile_seconds:.1f}", f"{case.baseline_compile_seconds:.1f}", f"{case.baseline_name}")
         for name, case in cases.items()
-        if case.compile_seconds is not None
+        if case.compile_seconds and case.baseline_compile_seconds
     ]
 
 
