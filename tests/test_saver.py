@@ -83,6 +83,34 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
     assert_equal(checkpoint.load(checkpoint.latest(log.run.checkpoints), state_shapes(tiny_system())), before)
 
 
+def test_the_best_policy_and_a_checkpoint_are_written_from_one_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training waits for neither: the thread is held up before the first of them."""
+    log, programs, gate = make_log(tmp_path / "run"), tiny_programs(), threading.Event()
+    real = checkpoint.save_policy
+
+    def slow(*args: Any, **kwargs: Any) -> Path:
+        assert gate.wait(60)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, "save_policy", slow)
+    saver, like = Saver(programs.rows, True, True, 10), state_shapes(tiny_system())
+    state = programs.epoch(programs.collect(programs.collect(first_state())))[0]
+    before = jax.tree.map(np.array, checkpoint.plain(state))
+    saver.save(state, [(0, log)], best=[(0, log)], at=3)
+    state, _ = programs.epoch(state)
+    saver.check()
+    assert list(log.run.checkpoints.iterdir()) == []
+    gate.set()
+    saver.wait()
+    saver.close()
+    assert_equal(checkpoint.load(checkpoint.latest(log.run.checkpoints), like), before)
+    best = checkpoint.policy_path(log.run.checkpoints, "best")
+    assert best.name == "best-000000003"
+    assert_equal(checkpoint.load_agent(best, like), before.agent)
+
+
 def test_a_disk_that_refuses_is_noticed_at_the_next_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
 

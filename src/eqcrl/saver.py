@@ -41,32 +41,30 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
-    def save(self, state: ep.TrainState, places: Places, *, keep_policies: bool = False) -> None:
-        """Write a checkpoint of these runs and remove what is not to be kept; returns once the state may change.
+    def save(
+        self, state: ep.TrainState, places: Places, *, best: Places = (), at: int = 0, keep_policies: bool = False
+    ) -> None:
+        """Write the networks of the runs in `best`, after `at` unrolls, as their best, then a checkpoint of `places`.
 
-        Raises: CheckpointError if the one before could not be written.
+        Of both there is one copy, and what is not to be kept is removed. Returns once the state may change.
+        Raises: CheckpointError if what was to be written before could not be.
         """
-        began = time.monotonic()
-        self.wait()  # the thread reads the mirror
-        host = self._on_host(state)
-        places = places if self.placement.writes else ()
-        self._writing = self._thread.submit(self._write, host, places, keep_policies)
-        self.held_up_seconds += time.monotonic() - began
-
-    def save_best(self, state: ep.TrainState, places: Places, unrolls: int) -> None:
-        """Write the networks of these runs as their best. Raises: CheckpointError as `save`."""
-        if not places or not self.placement.writes:
+        best = best if self.placement.writes else ()
+        if not places and not best:
             return
         began = time.monotonic()
-        self.wait()
-        agent = self._copied(state.agent)
-
+        self.wait()  # the thread reads the mirror
+        whole = self._on_host(state) if places else None
+        agent = self._copied(state.agent) if whole is None else whole.agent
+        places = places if self.placement.writes else ()
         # Noted now: when the thread gets to it, a better one may have been seen.
-        scores = [log.best for _, log in places]
+        scored = [(place, log, log.best) for place, log in best]
 
         def write() -> None:
-            for (place, log), score in zip(places, scores, strict=True):
-                log.save_policy(checkpoint.BEST, unrolls, self._of(place, agent), score=score)
+            for place, log, score in scored:
+                log.save_policy(checkpoint.BEST, at, self._of(place, agent), score=score)
+            if whole is not None:
+                self._write(whole, places, keep_policies)
 
         self._writing = self._thread.submit(write)
         self.held_up_seconds += time.monotonic() - began

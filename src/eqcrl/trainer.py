@@ -192,6 +192,7 @@ class Trainer:
             if not self._going():
                 break
             due = overdue
+            best: list[tuple[int, Logbook]] = []
             if evaluates:
                 elapsed, at = time.monotonic() - at, time.monotonic()
                 rates = self._rates(unrolls - since, elapsed)
@@ -199,12 +200,14 @@ class Trainer:
                 scores, episodes = programs.evaluate(state.agent, self._keys(EVAL_STREAM, unrolls))
                 found = jax.device_get((metrics, scores))
                 self._record(unrolls, found, rates, reporter)
-                saver.save_best(state, self._best(found[1]), unrolls)
-                due = due or evaluation % self.config.checkpoint.every == 0
-                at = time.monotonic()
-            if due and unrolls < self.total:
-                saver.save(state, self._going(), keep_policies=self._to_be_kept(unrolls))
+                best = self._best(found[1])
+                due = due or evaluation % self.config.checkpoint.every == 0 or unrolls >= self.total
+            keep = self._to_be_kept(unrolls)
+            saver.save(state, self._going() if due else [], best=best, at=unrolls, keep_policies=keep)
+            if due:
                 saved, saved_at = unrolls, time.monotonic()
+            if evaluates:
+                at = time.monotonic()
         if pending is not None:
             self._settle(*pending, saver, reporter)
         if saved != unrolls and self._going():
