@@ -1,7 +1,7 @@
 """Environment steps per second of the MuJoCo tasks through the whole rollout, policy included, by engine.
 
-Beside each, in turns, MJX with every pair of wall and robot evaluated, as it is used without caps; beside the C engine
-MuJoCo by itself; and beside each maze the open floor. The engines may not be compared number by number here:
+Beside each, in turns, MJX with every pair of wall and robot evaluated, as it is used without caps, and MuJoCo by
+itself; beside each maze the open floor. The engines may not be compared number by number here:
 tests/physics holds them together.
 """
 

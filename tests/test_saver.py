@@ -36,6 +36,18 @@ def make_log(path: Path, config: Config | None = None) -> Logbook:
     return Logbook(config or tiny(), RunDir.create(path, config or tiny(), {}))
 
 
+def held_up(name: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """What lets that function of `checkpoint` go on; until then it waits."""
+    real, gate = getattr(checkpoint, name), threading.Event()
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        assert gate.wait(60)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoint, name, slow)
+    return gate
+
+
 def assert_equal(one: Any, other: Any) -> None:
     for a, b in zip(*(jax.tree.leaves(checkpoint.plain(tree)) for tree in (one, other)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -61,14 +73,7 @@ def test_every_checkpoint_is_the_state_of_its_moment(tmp_path: Path, at: tuple[i
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread is held up until two epochs later; what it writes is the state from before them."""
-    log, programs, gate = make_log(tmp_path / "run"), tiny_programs(), threading.Event()
-    real = checkpoint.save
-
-    def slow(*args: Any, **kwargs: Any) -> Path:
-        assert gate.wait(60)
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(checkpoint, "save", slow)
+    log, programs, gate = make_log(tmp_path / "run"), tiny_programs(), held_up("save", monkeypatch)
     saver = Saver(programs.rows, True, True, 10)
     state = programs.epoch(programs.collect(programs.collect(first_state())))[0]
     before = jax.tree.map(np.array, checkpoint.plain(state))
@@ -87,14 +92,7 @@ def test_the_best_policy_and_a_checkpoint_are_written_from_one_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training waits for neither: the thread is held up before the first of them."""
-    log, programs, gate = make_log(tmp_path / "run"), tiny_programs(), threading.Event()
-    real = checkpoint.save_policy
-
-    def slow(*args: Any, **kwargs: Any) -> Path:
-        assert gate.wait(60)
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(checkpoint, "save_policy", slow)
+    log, programs, gate = make_log(tmp_path / "run"), tiny_programs(), held_up("save_policy", monkeypatch)
     saver, like = Saver(programs.rows, True, True, 10), state_shapes(tiny_system())
     state = programs.epoch(programs.collect(programs.collect(first_state())))[0]
     before = jax.tree.map(np.array, checkpoint.plain(state))

@@ -1,6 +1,7 @@
 """C MuJoCo by itself under random controls: no policy, no observation, no reset, nothing of JAX.
 
-What the bars of the C engine were set by, on another machine. Beside it in one run, they hold on any.
+What stood beside the bars of the MuJoCo tasks on the machine where they were set. As a part of it, measured in one run,
+a bar asks for the same on any machine.
 """
 
 import jax
