@@ -48,8 +48,7 @@ def tests(session: nox.Session) -> None:
 def worlds(session: nox.Session) -> None:
     """`eqcrl check env` on every built-in environment, and the tests of the worlds that take too long for `tests`."""
     session.install("-e", ".[test]")
-    # More threads than cores: without, MJX may stop for good on a small machine.
-    session.run("pytest", "-m", "worlds", env={"NPROC": "8"})
+    session.run("pytest", "-m", "worlds")
     listed = session.run("eqcrl", "list", "env", "--json", silent=True)
     for part in json.loads(str(listed)):
         session.run("eqcrl", "check", "env", part["name"], *session.posargs)

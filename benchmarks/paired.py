@@ -22,6 +22,7 @@ def compare(
     baseline_amount: float | None = None,
     unit: str = "s",
     warmup: bool = True,
+    best_rounds: bool = False,
     **extra: Any,
 ) -> None:
     """Time `ours` through pytest-benchmark; before each of its rounds, off that clock, time `baseline` once.
@@ -30,7 +31,8 @@ def compare(
     faster, by wall time (`ratio`) and by processor time (`cpu_ratio`, hardly disturbed by other processes), each with
     its `spread` over rounds.
     `amount` is the work of one call (steps, pairs); a baseline too slow for as much may do `baseline_amount` of it,
-    and its times are scaled. `unit` is "s" or the rate's, e.g. "steps/s".
+    and its times are scaled. `unit` is "s" or the rate's, e.g. "steps/s". With `best_rounds` the shortest round of
+    each is stored too.
     Both calls must return only when the result is there.
     """
     own: list[tuple[float, float]] = []
@@ -47,6 +49,8 @@ def compare(
     scale = 1.0 if baseline_amount is None else amount / baseline_amount
     others = [(wall * scale, cpu * scale) for wall, cpu in others]
     ratios = [(b[0] / o[0], b[1] / o[1]) for b, o in zip(others, own, strict=True)]
+    if best_rounds:
+        extra |= {"best": min(own)[0], "baseline_best": min(others)[0]}
     record(
         benchmark,
         case,

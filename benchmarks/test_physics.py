@@ -5,9 +5,9 @@ itself; beside each maze the open floor. The engines may not be compared number 
 tests/physics holds them together.
 """
 
-import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -15,11 +15,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import cases
-from benchmarks.apart import Apart
 from benchmarks.baselines.engine_alone import EngineAlone
 from benchmarks.baselines.unbounded import Unbounded
-from benchmarks.paired import compare, record, spread
-from benchmarks.timing import wall_and_cpu
+from benchmarks.paired import compare
 from eqcrl.assemble import build_env
 from eqcrl.config import Part
 from eqcrl.envs.mujoco import AbstractMujocoEnv
@@ -47,9 +45,6 @@ MAZES = [("ant-big-maze", "ant"), ("ant-hardest-maze", "ant"), ("humanoid-big-ma
 OPEN_FLOOR_BAR = 0.5
 # The control step of the humanoid's mazes is half as long as that of its open floor: here both have the mazes'.
 PARAMS = {"humanoid": {"substeps": 5}}
-# On a CPU with two cores the humanoid's rollout on MJX stopped for good in XLA's pool of threads (jaxlib 0.10.2)
-# unless that pool was larger than the machine. So it gets a large one, in a process that can be ended.
-LARGE_POOL, LIMIT = {"NPROC": "8"}, 120.0
 
 
 def task(name: str, physics: str) -> AbstractMujocoEnv:
@@ -62,7 +57,7 @@ def task(name: str, physics: str) -> AbstractMujocoEnv:
 
 
 class Rolling:
-    """A compiled rollout that goes on from where its last call ended.
+    """A compiled rollout that goes on from where its last call ended: MJX without caps is our engine with the caps off.
 
     The width of the policy is the quickstart's: at 256 the policy takes as long as the physics.
     """
@@ -87,45 +82,18 @@ class Rolling:
         self.state, _ = jax.block_until_ready(self.compiled(self.agent_state, self.state, self.key))
 
 
-class Timed:
-    """A rollout, here or apart, that keeps what its calls took where they ran: (wall, processor) seconds."""
-
-    def __init__(self, rolling: Rolling | Apart | EngineAlone):
-        self._rolling = rolling
-        self.amount: int = rolling.facts["amount"]
-        self.compile_seconds: float = rolling.facts["compile_seconds"]
-        self.taken: list[tuple[float, float]] = []
-
-    def __call__(self) -> None:
-        """One rollout, finished on return."""
-        self.taken.append(self._rolling() if isinstance(self._rolling, Apart) else wall_and_cpu(self._rolling))
-
-
-Rollings = Callable[[str, str], Timed]
+Rollings = Callable[[str, str], Rolling]
 
 
 @pytest.fixture(scope="module")
-def rolling() -> Iterator[Rollings]:
-    """(task, engine) -> its rollout, compiled once; one that stopped is not begun again."""
-    made: dict[tuple[str, str], Rolling | Apart] = {}
-
-    def make(name: str, physics: str) -> Timed:
-        may_stop = name.startswith("humanoid") and physics != "mujoco"
-        if (name, physics) not in made:
-            made[name, physics] = (
-                Apart(Rolling, name, physics, limit=LIMIT, environment=LARGE_POOL)
-                if may_stop
-                else Rolling(name, physics)
-            )
-        return Timed(made[name, physics])
-
-    yield make
-    for one in made.values():
-        if isinstance(one, Apart):
-            one.close()
+def rolling() -> Rollings:
+    """(task, engine) -> its rollout, compiled once."""
+    return lru_cache(None)(Rolling)
 
 
-def measure(benchmark: BenchmarkFixture, case: str, ours: Timed, baseline: Timed, **info: Any) -> None:
+def measure(
+    benchmark: BenchmarkFixture, case: str, ours: Rolling, baseline: Rolling | EngineAlone, **info: Any
+) -> None:
     """In turns, and the best round of each beside the median: other processes only ever make a round slower."""
     benchmark.group = "physics"
     compare(
@@ -134,27 +102,13 @@ def measure(benchmark: BenchmarkFixture, case: str, ours: Timed, baseline: Timed
         ours,
         baseline,
         rounds=ROUNDS,
-        amount=ours.amount,
-        baseline_amount=baseline.amount,
+        amount=ours.facts["amount"],
+        baseline_amount=baseline.facts["amount"],
         unit="env steps/s",
-        compile_seconds=ours.compile_seconds,
-        baseline_compile_seconds=baseline.compile_seconds,
+        best_rounds=True,
+        compile_seconds=ours.facts["compile_seconds"],
+        baseline_compile_seconds=baseline.facts["compile_seconds"],
         **info,
-    )
-    scale = ours.amount / baseline.amount
-    # Without the calls that warmed them up.
-    own, theirs = ours.taken[-ROUNDS:], baseline.taken[-ROUNDS:]
-    cpu_ratios = [scale * b[1] / o[1] for o, b in zip(own, theirs, strict=True)]
-    record(
-        benchmark,
-        case,
-        best=min(wall for wall, _ in own),
-        baseline_best=scale * min(wall for wall, _ in theirs),
-        # Of the process in which it ran, which `compare` cannot see.
-        ours_cpu=statistics.median(cpu for _, cpu in own),
-        baseline_cpu=scale * statistics.median(cpu for _, cpu in theirs),
-        cpu_ratio=statistics.median(cpu_ratios),
-        cpu_ratio_spread=spread(cpu_ratios),
     )
 
 
@@ -178,7 +132,7 @@ def test_beside_the_engine_alone(benchmark: BenchmarkFixture, rolling: Rollings,
         benchmark,
         f"{name}, {physics} / MuJoCo alone",
         rolling(name, physics),
-        Timed(EngineAlone(task(name, "mjx"), ENVS, LENGTHS["mujoco"])),
+        EngineAlone(task(name, "mjx"), ENVS, LENGTHS["mujoco"]),
         baseline_name="MuJoCo alone, random controls",
         ratio_bar=BARS[name, physics] / ALONE[name],
     )

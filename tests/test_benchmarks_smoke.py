@@ -1,10 +1,8 @@
 """The baselines of the benchmarks compute what eqcrl computes; otherwise their ratios would mean nothing."""
 
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import equinox as eqx
@@ -17,7 +15,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import cases, table
-from benchmarks.apart import Apart, Stopped
 from benchmarks.baselines import rolling, stepwise, windowed
 from benchmarks.baselines.unrolled import unroll
 from benchmarks.records import Case
@@ -161,35 +158,6 @@ def test_table_shows_rates_of_the_median_and_of_the_best_round_beside_the_bar():
         ("maze / floor", "5,120 (10,240)", "ratio 0.50", "3,200", "640 (1,280)", "8.00", "7.50", "MJX, all pairs"),
     ]
     assert table.ratio_rows(cases) == []
-
-
-def test_what_runs_apart_answers_with_its_times_and_is_ended_when_it_does_not():
-    """A rollout that stops for good costs its time limit, whatever it holds."""
-    apart = Apart(Waiting, 0.05, limit=60, environment={"NPROC": "8"})
-    assert apart.facts == {"nproc": "8"}
-    assert "NPROC" not in os.environ
-    wall, cpu = apart()
-    assert wall >= 0.05 > cpu
-    apart.close()
-    with pytest.raises(Stopped, match="process has ended"):
-        apart()
-    hanging = Apart(Waiting, 3600.0, limit=60, environment={})
-    assert hanging.facts
-    hanging.limit = 0.2
-    with pytest.raises(Stopped, match=r"3600.0: a call took more than 0.2 s"):
-        hanging()
-    assert not hanging.process.is_alive()
-
-
-class Waiting:
-    """Stands in for a rollout; each call takes so many seconds."""
-
-    def __init__(self, seconds: float):
-        self.seconds = seconds
-        self.facts = {"nproc": os.environ.get("NPROC")}
-
-    def __call__(self) -> None:
-        time.sleep(self.seconds)
 
 
 def test_device_driver_records_a_failing_part_and_goes_on(tmp_path):

@@ -123,7 +123,6 @@ HOST = {
 MAY_TOUCH = {
     "eqcrl.envs.mazes": {"pathlib"},  # a layout may be a file of the user's
     "eqcrl.physics.mjx": {"io"},  # what MJX prints when it is imported
-    "eqcrl.physics.threads": {"os"},  # how many cores there are
 }
 
 # Modules of more than 400 lines, and why they are not split.

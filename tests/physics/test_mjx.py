@@ -1,5 +1,6 @@
 """The JAX engine: bounded contact work, and a small state that is the whole state."""
 
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -33,6 +34,15 @@ def test_a_maze_of_any_size_holds_the_same_few_contacts(robot: Any):
 def test_without_caps_a_maze_holds_all_its_contacts():
     free = Model(ant("u").xml, 5)
     assert x.contact_slots(free) > 10 * x.contact_slots(ant("u"))
+
+
+@pytest.mark.parametrize("robot", [ant, humanoid])
+def test_on_a_cpu_a_step_calls_nothing_that_waits_for_xla_s_threads(robot: Any):
+    """Calls of LAPACK do, and two at once stop a machine with two cores for good."""
+    engine = find_engine("mjx", robot("u"))
+    state = starts(engine, KEY, 4)
+    text = jax.jit(jax.vmap(engine.step)).lower(state, jnp.zeros((4, engine.model.compiled().nu))).as_text()
+    assert not re.search("lapack|blas", text)
 
 
 def test_custom_numerics_of_others_do_not_shift_the_caps():

@@ -15,7 +15,6 @@ from eqcrl import registry
 from eqcrl.envs.base import AbstractEnv
 from eqcrl.physics.base import AbstractEngine, PhysicsState
 from eqcrl.physics.model import Model
-from eqcrl.physics.threads import enough_threads
 from eqcrl.settings import Meta
 from eqcrl.types import Key
 
@@ -83,9 +82,6 @@ def chosen_physics(name: str) -> str:
     if name == "auto":
         return "mujoco" if jax.default_backend() == "cpu" else "mjx"
     registry.resolve("physics", name)
-    if name == "mjx":
-        # Here, because a task is made before anything is computed: later is too late.
-        enough_threads()
     return name
 
 

@@ -7,7 +7,8 @@ step begins from a constant template, and a reset is a select over a few dozen n
 
 import contextlib
 import io
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from jaxtyping import Array, Float
 from eqcrl.errors import ConfigError
 from eqcrl.physics.base import AbstractEngine, PhysicsState, Readouts
 from eqcrl.physics.model import LIMIT, Model
+from eqcrl.physics.rewrite import without_libraries
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints that optional packages are not there
     import mujoco.mjx as mjx
@@ -51,20 +53,14 @@ class MjxEngine(AbstractEngine):
     def step(self, state: PhysicsState, ctrl: Float[Array, "nu"]) -> PhysicsState:
         """One loop over the substeps, then only those kinematics that the readouts need."""
         model, nv = self.model, state.qvel.shape[-1]
-        physics, template = _on_device(model)
-        data = template.replace(qpos=state.qpos, qvel=state.qvel, ctrl=jnp.asarray(ctrl, jnp.float32))
+        controls = jnp.asarray(ctrl, jnp.float32)
         # Of the fields that a step computes, these belong to the step itself and not to the state that it reaches.
-        kept = {name: getattr(data, name) for name in of_the_step(model)}
-
-        def substep(_: Any, carried: Any) -> Any:
-            qpos, qvel, warmstart, act, _ = carried
-            # A GPU's own default rounds what it multiplies, which the contact solver does not bear.
-            with jax.default_matmul_precision("float32"):
-                after = mjx.step(physics, data.replace(qpos=qpos, qvel=qvel, qacc_warmstart=warmstart, act=act))
-            return after.qpos, after.qvel, after.qacc_warmstart, after.act, {n: getattr(after, n) for n in kept}
-
+        kept = {name: jnp.asarray(getattr(_prepared(model).template, name)) for name in of_the_step(model)}
+        substep = _on_cpu(model) if jax.default_backend() == "cpu" else partial(_substep, model)
         carried = (state.qpos, state.qvel, state.hidden[:nv], state.hidden[nv:], kept)
-        qpos, qvel, warmstart, act, kept = jax.lax.fori_loop(0, model.substeps, substep, carried)
+        qpos, qvel, warmstart, act, kept = jax.lax.fori_loop(
+            0, model.substeps, lambda _, carried: substep(carried[:4], controls), carried
+        )
         read = readouts_at(model, qpos, qvel, act, kept)
         return or_nan(PhysicsState(qpos, qvel, read, jnp.concatenate([warmstart, act]), state.task), ctrl)
 
@@ -128,6 +124,29 @@ def of_the_step(model: Model) -> tuple[str, ...]:
     """Readouts that hold forces or accelerations: those belong to the last substep, as in C MuJoCo."""
     measures_forces = (model.compiled().sensor_needstage == int(mujoco.mjtStage.mjSTAGE_ACC)).any()
     return tuple(n for n in model.readouts if n == "qfrc_actuator" or (n == "sensordata" and measures_forces))
+
+
+def _substep(model: Model, carried: tuple[Array, ...], ctrl: Float[Array, "nu"]) -> tuple[Any, ...]:
+    """One step of the physics: (qpos, qvel, warm start, act) -> the same, and the readouts `of_the_step`."""
+    physics, template = _on_device(model)
+    qpos, qvel, warmstart, act = carried
+    before = template.replace(qpos=qpos, qvel=qvel, qacc_warmstart=warmstart, act=act, ctrl=ctrl)
+    # A GPU's own default rounds what it multiplies, which the contact solver does not bear.
+    with jax.default_matmul_precision("float32"):
+        after = mjx.step(physics, before)
+    kept = {name: getattr(after, name) for name in of_the_step(model)}
+    return after.qpos, after.qvel, after.qacc_warmstart, after.act, kept
+
+
+@lru_cache(maxsize=64)
+def _on_cpu(model: Model) -> Callable[..., Any]:
+    """`_substep`, traced once for all programs, and without the libraries that wait or are slow there."""
+    compiled = model.compiled()
+    sizes = (compiled.nq, compiled.nv, compiled.nv, compiled.na, compiled.nu)
+    *carried, ctrl = (jax.ShapeDtypeStruct((size,), jnp.float32) for size in sizes)
+    traced, shapes = jax.make_jaxpr(partial(_substep, model), return_shape=True)(tuple(carried), ctrl)
+    treedef, run = jax.tree.structure(shapes), without_libraries(traced)
+    return lambda carried, ctrl: jax.tree.unflatten(treedef, run(*carried, ctrl))
 
 
 class _Prepared(NamedTuple):
