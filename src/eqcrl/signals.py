@@ -60,6 +60,26 @@ def stop_on_signal(
 
 
 @contextmanager
+def unwinding() -> Iterator[None]:
+    """Within the block SIGTERM ends the process as an exception does, so that no half-written file stays.
+
+    For what has nothing to save, and is not long in a single call. Raises: SystemExit, with the code of the signal.
+    """
+
+    def handle(number: int, frame: Any) -> None:
+        raise SystemExit(EXIT_CODES[signal.SIGTERM])
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _watched(last_words: LastWords | None, patience: float) -> Iterator[None]:
     """A thread that hears of signals while the main thread computes and hears nothing.
 

@@ -1,6 +1,9 @@
 """`eqcrl render`: films of a policy."""
 
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -127,3 +130,23 @@ def test_nowhere_to_draw(eqcrl: Command, reacher: Path, tmp_path: Path, monkeypa
     assert answer.code == 1
     assert_message(answer.err, "MUJOCO_GL=off forbids to draw", "Unset MUJOCO_GL.")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_film_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM while frames are written: the earlier film is intact, and no half of the new one stays."""
+    run, film = reacher_run(tmp_path / "run"), tmp_path / "films" / "film.mp4"
+    film.parent.mkdir()
+    film.write_bytes(b"earlier")
+    command = [sys.executable, "-m", "eqcrl", "render", str(run), "--out", str(film), "--episodes", "16"]
+    options = ["--env.episode-length", "3000"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 120
+        while len(list(film.parent.iterdir())) < 2 and time.monotonic() < until and process.poll() is None:
+            time.sleep(0.02)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert {p.name: p.read_bytes() for p in film.parent.iterdir()} == {"film.mp4": b"earlier"}

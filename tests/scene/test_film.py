@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eqcrl.envs.mujoco import Camera, Marker
 from eqcrl.errors import UsageError
 from eqcrl.scene import film
 from eqcrl.scene.film import CAPTION, PANEL, Photographer
@@ -54,6 +55,24 @@ def test_the_followed_ball_stays_in_the_middle_and_an_arrow_points_to_the_goal()
             arrow = np.argwhere(is_green(picture))
             assert arrow[:, 1].max() - WIDTH / 2 > 25
             assert arrow[:, 1].min() > WIDTH / 2 - 6
+
+
+@pytest.mark.parametrize(("far", "arrow"), [(0.5, False), (0.85, False), (1.2, True), (-0.85, False), (-1.2, True)])
+@pytest.mark.parametrize("along", ["width", "height"])
+def test_the_arrow_is_there_when_the_goal_is_not_in_the_picture(far: float, arrow: bool, along: str) -> None:
+    """A goal so far from the middle, in halves of the picture that looks straight down from 8 m."""
+    it = take(lambda t: np.stack([0 * t, 0 * t], -1))
+    down = Camera(distance=8.0, elevation=-90.0, azimuth=90.0, body="ball")
+    half = 8.0 * np.tan(np.radians(45.0 / 2)) * (WIDTH / HEIGHT if along == "width" else 1.0)
+    place = (far * half, 0.0, 0.0) if along == "width" else (0.0, far * half, 0.0)
+    with Photographer(it.model, *PANEL) as photographer:
+        goal = (Marker(place, (0.2, 0.2, 0.2)),)
+        bare, pointed = (
+            photographer.picture(it.poses[0, 0], goal, down, np.zeros(3), compass=compass).astype(int)
+            for compass in (False, True)
+        )
+    assert is_green(bare).any() == (not arrow)
+    assert (np.abs(bare - pointed).max() > 60) == arrow
 
 
 def test_a_hidden_ball_is_seen_through_the_wall() -> None:

@@ -46,6 +46,7 @@ def render(
     """
     from eqcrl import artifacts
     from eqcrl import run as runs
+    from eqcrl.signals import unwinding
 
     film, page = Path(out) if out is not None else None, Path(html) if html is not None else None
     artifacts.Wanted(film=film, page=page).check()
@@ -62,13 +63,14 @@ def render(
         stills=base.with_name(f"{base.stem}-stills.png") if with_stills else None,
         trajectories=base.with_suffix(".png") if film is not None or stills else None,
     )
-    for written in artifacts.render_policy(
-        opened,
-        wanted,
-        env=part,
-        episodes=episodes,
-        seed=seed,
-        deterministic=not sampled,
-        training_starts=training_starts,
-    ):
-        click.echo(str(written))
+    with unwinding():
+        for written in artifacts.render_policy(
+            opened,
+            wanted,
+            env=part,
+            episodes=episodes,
+            seed=seed,
+            deterministic=not sampled,
+            training_starts=training_starts,
+        ):
+            click.echo(str(written))

@@ -113,7 +113,7 @@ class AbstractHumanoid(AbstractMujocoEnv):
 
     def camera(self) -> Camera:
         """From above the side at which a layout's text ends, so that the maze looks as it is written."""
-        return Camera(distance=7.0, elevation=-50.0, azimuth=180.0, body="torso")
+        return Camera(distance=4.5, elevation=-40.0, azimuth=180.0, body="torso")
 
 
 class Humanoid(AbstractHumanoid):

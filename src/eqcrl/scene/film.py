@@ -27,6 +27,8 @@ PANEL = (320, 240)
 MAX_FPS = 30.0
 """Films show at most so many frames a second; a task that is controlled faster loses every other one."""
 CAPTION = 20
+MARGIN = 0.05
+"""Part of half the picture at its edge in which a goal does not count as seen."""
 FADING = 0.8
 """How much of its opacity a wall loses that hides the robot."""
 _SHAPES = {"ellipsoid": mujoco.mjtGeom.mjGEOM_ELLIPSOID, "box": mujoco.mjtGeom.mjGEOM_BOX}
@@ -42,7 +44,7 @@ class Photographer:
         self._model = drawable(model)
         self._data = mujoco.MjData(self._model)
         self._options = mujoco.MjvOption()
-        self._renderer = Renderer(self._model, width, height)
+        self._renderer, self._shape = Renderer(self._model, width, height), height / width
 
     def picture(
         self,
@@ -57,7 +59,7 @@ class Photographer:
         """The model in this pose and the markers, seen from the camera's angle and distance to `lookat`.
 
         `faded` has the opacity of geoms that are to be seen through, by their index. With `compass`, an arrow
-        above `lookat` points to a first marker that is far away, and so likely not in the picture.
+        above `lookat` points to a first marker that is not in the picture.
         """
         place(self._model, self._data, qpos)
         view = mujoco.MjvCamera()
@@ -70,9 +72,20 @@ class Photographer:
                 drawn.rgba[3] *= faded[drawn.objid]
         for marker in markers:
             _add_marker(scene, marker)
-        if compass and markers:
+        if compass and markers and not self._sees(markers[0].position):
             _add_compass(scene, markers[0], camera.distance, lookat)
         return self._renderer.draw()
+
+    def _sees(self, point: tuple[float, float, float]) -> bool:
+        """Whether a point is within the picture of the scene as it was last set up; a wall may hide it."""
+        left, right = self._renderer.scene.camera
+        away = np.asarray(point) - (left.pos + right.pos) / 2
+        depth = float(away @ left.forward)
+        # How far from the middle of the picture it is, in halves of its height and of its width.
+        half = depth * (left.frustum_top - left.frustum_bottom) / 2 / left.frustum_near
+        up = float(away @ left.up) / half
+        across = float(away @ np.cross(left.forward, left.up)) / half * self._shape
+        return depth > 0 and max(abs(up), abs(across)) < 1.0 - MARGIN
 
     def close(self) -> None:
         """Free the graphics library."""
@@ -201,12 +214,10 @@ def _add_marker(scene: mujoco.MjvScene, marker: Marker) -> None:
 
 
 def _add_compass(scene: mujoco.MjvScene, goal: Marker, distance: float, lookat: Float[np.ndarray, "3"]) -> None:
-    """An arrow over the robot, unless the goal is near enough to be in the picture."""
+    """An arrow over the robot, towards the goal."""
     way = np.append(np.asarray(goal.position[:2]) - lookat[:2], 0.0)
-    away = float(np.linalg.norm(way))
-    if away < distance / 3:
-        return
-    start = lookat + np.array([0.0, 0.0, 0.09 * distance])
+    away = max(float(np.linalg.norm(way)), 1e-9)
+    start = lookat + np.array([0.0, 0.0, 0.14 * distance])
     arrow, kind = scene.geoms[scene.ngeom], int(mujoco.mjtGeom.mjGEOM_ARROW)
     color = np.asarray((*GOAL_COLOR[:3], 1.0), np.float32)
     mujoco.mjv_initGeom(arrow, kind, np.zeros(3), np.zeros(3), np.eye(3).ravel(), color)
