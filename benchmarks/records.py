@@ -68,7 +68,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def compile_ratio(self) -> float | None:
         """The baseline's compile time over ours, of one compilation each."""
-        if self.compile_seconds is None or self.baseline_compile_seconds is None:
+        # A baseline that compiles nothing has taken no time.
+        if not self.compile_seconds or not self.baseline_compile_seconds:
             return None
         return self.baseline_compile_seconds / self.compile_seconds
 

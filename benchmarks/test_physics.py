@@ -120,7 +120,7 @@ def test_rollout(benchmark: BenchmarkFixture, rolling: Rollings, name: str, phys
         f"{name}, {physics}",
         rolling(name, physics),
         rolling(name, ALL_PAIRS),
-        baseline_name="MJX, all pairs",
+        baseline_name="MJX, all pairs, no LAPACK",
         bar=BARS[name, physics],
     )
 

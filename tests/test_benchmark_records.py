@@ -223,6 +223,11 @@ def test_compile_times_taken_once_must_double() -> None:
     assert found(4.2) == ["ratio of compile times"]
 
 
+def test_a_baseline_that_compiles_nothing_has_no_ratio_of_compile_times() -> None:
+    cases = {"task": case(compile_seconds=2.0, baseline_compile_seconds=0.0)}
+    assert compare(record(1, cases), [record(0, cases)]).worse == []
+
+
 def test_the_nearest_record_is_of_this_machine_and_these_versions_and_what_differs_is_said() -> None:
     now = record(9, {"step": case(1.0)})
     alike = record(1, {"step": case(1.0)})
